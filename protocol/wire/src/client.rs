@@ -1,0 +1,140 @@
+//! The conversation between the `margay` client and a master.
+//!
+//! The client opens a stream and sends one [`Request`]. The master answers with [`Answer`]s until `Done`.
+//! Meanwhile the client sends [`Input`]s: what the master asked for, standard input, a cancel. A stream
+//! that breaks detaches the action; only [`Input::Cancel`] ends it.
+
+use crate::ids::{ActionId, RequestId, Revision};
+use crate::op::Stream;
+use crate::{Decode, Encode};
+
+/// First frame of the client.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Run a command.
+    Run(Run),
+    /// See an action that runs or ran: its kept output from `skip` items on, then what follows.
+    Attach {
+        /// Which.
+        action: Wanted,
+        /// Output items ([`Answer::Text`]) already seen.
+        skip: u64,
+    },
+}
+
+/// How an action is named by one that attaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Wanted {
+    /// By its number.
+    Action(ActionId),
+    /// By the request that made it (a client that lost its master).
+    Request(RequestId),
+}
+
+/// A command as it was typed. The client understands none of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Run {
+    /// Protocol version of the client.
+    pub version: u32,
+    /// Sent again with the same id it is not executed again.
+    pub request: RequestId,
+    /// The name the client was called by (`nodels`), or `margay` with its verbs in `argv`.
+    pub command: String,
+    /// Arguments after the name.
+    pub argv: Vec<String>,
+    /// Environment variables that commands know (`XCAT_*`, `DSH_*`, `XCATPSHFANOUT`, `LANG`, `TZ`).
+    pub environment: Vec<(String, String)>,
+    /// The client's working folder, for messages only.
+    pub folder: String,
+    /// Whether standard output is a terminal, and its width (0 when not).
+    pub terminal_width: u16,
+    /// Whether standard input is something else than a terminal or nothing.
+    pub stdin_piped: bool,
+}
+
+/// What the client sends after its request.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Input {
+    /// End the action (Ctrl-C).
+    Cancel,
+    /// A piece of standard input (at most 64 KiB).
+    Stdin(Vec<u8>),
+    /// Standard input ended.
+    StdinEnd,
+    /// A piece of the file that was asked for by [`Answer::WantFile`].
+    File {
+        /// Its path as it was asked for.
+        path: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// This was the last piece.
+        last: bool,
+    },
+    /// The file could not be read; why.
+    FileError {
+        /// Its path as it was asked for.
+        path: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// The answer to [`Answer::Ask`].
+    Reply(String),
+}
+
+/// What the master sends.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Answer {
+    /// The request has become this action.
+    Accepted(ActionId),
+    /// A piece of output.
+    Text(Text),
+    /// Send this file of the client's machine.
+    WantFile {
+        /// As the user named it.
+        path: String,
+        /// Most bytes wanted.
+        limit: u64,
+    },
+    /// Send standard input.
+    WantStdin,
+    /// Ask the user this question on the terminal.
+    Ask(String),
+    /// Progress for a terminal; not part of the output.
+    Progress {
+        /// Done so far.
+        done: u64,
+        /// Of how many.
+        of: u64,
+        /// What.
+        what: String,
+    },
+    /// Write this file on the client's machine (`margay init`, `sn add`, exports).
+    WriteFile {
+        /// Path.
+        path: String,
+        /// Content.
+        bytes: Vec<u8>,
+        /// Unix mode bits.
+        mode: u32,
+    },
+    /// This master does not lead; ask there (an address) or, when empty, try again soon.
+    NotLeader(String),
+    /// The end.
+    Done {
+        /// Exit status for the shell.
+        status: u8,
+        /// The answer holds at this revision.
+        revision: Revision,
+    },
+}
+
+/// A piece of output. `node` is set for node output, which the client prints as `node: text`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Text {
+    /// Where to.
+    pub stream: Stream,
+    /// The node that it is from; the client writes `node: ` in front of each line.
+    pub node: Option<String>,
+    /// Whole lines with their line feeds (a last one may lack it on purpose).
+    pub text: Vec<u8>,
+}
