@@ -1,0 +1,3 @@
+//! IPMI 2.0 over LAN.
+
+pub mod socket;

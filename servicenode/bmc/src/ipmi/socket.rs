@@ -1,0 +1,1 @@
+//! The one UDP socket all BMC sessions share.
