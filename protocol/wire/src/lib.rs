@@ -11,6 +11,7 @@ pub mod hardware;
 pub mod ids;
 pub mod names;
 pub mod op;
+pub mod peer;
 pub mod rack;
 pub mod secret;
 pub mod version;

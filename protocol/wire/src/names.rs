@@ -54,7 +54,8 @@ impl Mac {
         let mut bytes = [0; 6];
         for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
             let hex = std::str::from_utf8(pair).map_err(|_| wrong("it is not text"))?;
-            *byte = u8::from_str_radix(hex, 16).map_err(|_| wrong("it has a digit that is not hexadecimal"))?;
+            *byte =
+                u8::from_str_radix(hex, 16).map_err(|_| wrong("it has a digit that is not hexadecimal"))?;
         }
         Ok(Self(bytes))
     }
