@@ -1,0 +1,3 @@
+//! Simulated surroundings of the product: machines and their BMCs.
+
+pub mod bmc;
