@@ -4,6 +4,7 @@ use super::{Sample, s, sample};
 use wire::client::{Answer, Input, Request, Run, Text, Wanted};
 use wire::ids::{ActionId, RequestId, Revision};
 use wire::op::Stream;
+use wire::peer::Forward;
 
 pub fn samples() -> Vec<Sample> {
     let id = RequestId { client: 0x0102_0304_0506_0708, sequence: 9 };
@@ -49,5 +50,13 @@ pub fn samples() -> Vec<Sample> {
         ),
         sample("client.answer.not_leader", Answer::NotLeader(s("127.0.0.1:3001"))),
         sample("client.answer.done", Answer::Done { status: 1, revision: Revision(65_536) }),
+        sample(
+            "peer.forward",
+            Forward {
+                user: s("ann"),
+                address: s("10.0.0.9:4000"),
+                request: Request::Attach { action: Wanted::Action(ActionId(7)), skip: 2 },
+            },
+        ),
     ]
 }
