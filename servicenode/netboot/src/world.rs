@@ -22,6 +22,10 @@ pub trait Boot {
     fn cables(&self, switch: &str) -> Vec<Cable>;
     /// Nodes with this serial number and, where both sides have one, this model.
     fn nodes_by_serial(&self, serial: &str, mtm: &str) -> Vec<Arc<NodeView>>;
+    /// Whether the node's next boot goes into the discovery image whatever its destiny says.
+    fn genesis_next(&self, _node: &str) -> bool {
+        false
+    }
 }
 
 /// One end of a cable at a switch.
@@ -259,6 +263,15 @@ pub struct World {
 }
 
 impl World {
+    /// An index over these nodes.
+    pub fn new(site: &SiteView, nodes: impl IntoIterator<Item = Arc<NodeView>>) -> World {
+        let mut world = World { site: Arc::new(BootSite::parse(site)), ..World::default() };
+        for node in nodes {
+            world.insert(node);
+        }
+        world
+    }
+
     /// Brings the index to the state after the update.
     pub fn apply(&mut self, update: &ViewUpdate) {
         if update.full {
@@ -271,7 +284,7 @@ impl World {
             self.remove(name);
         }
         for node in &update.nodes {
-            self.insert(node.clone());
+            self.insert(Arc::new(node.clone()));
         }
     }
 
@@ -285,7 +298,7 @@ impl World {
         self.nodes.values()
     }
 
-    fn insert(&mut self, node: NodeView) {
+    fn insert(&mut self, node: Arc<NodeView>) {
         self.remove(&node.name);
         let name = &node.name;
         for entry in &node.macs {
@@ -303,7 +316,7 @@ impl World {
         if !node.serial.is_empty() {
             self.by_serial.entry(node.serial.to_ascii_lowercase()).or_default().insert(name.clone());
         }
-        self.nodes.insert(name.clone(), Arc::new(node));
+        self.nodes.insert(name.clone(), node.clone());
     }
 
     fn remove(&mut self, name: &str) {

@@ -5,15 +5,14 @@
 const BLOCK: usize = 512;
 
 /// An uncompressed cpio archive (newc) with `/etc/margay/ca.pem` and, where there is a token,
-/// `/etc/margay/token` (hexadecimal, readable by root only).
-pub fn overlay(ca_pem: &[u8], token: Option<&[u8; 32]>) -> Vec<u8> {
+/// `/etc/margay/token` (readable by root only).
+pub fn overlay(ca_pem: &[u8], token: Option<&str>) -> Vec<u8> {
     let mut out = Vec::with_capacity(ca_pem.len() + 1024);
     entry(&mut out, "etc", 0o040_755, b"");
     entry(&mut out, "etc/margay", 0o040_755, b"");
     entry(&mut out, "etc/margay/ca.pem", 0o100_644, ca_pem);
     if let Some(token) = token {
-        let hex: String = token.iter().map(|b| format!("{b:02x}")).collect();
-        entry(&mut out, "etc/margay/token", 0o100_600, hex.as_bytes());
+        entry(&mut out, "etc/margay/token", 0o100_600, token.as_bytes());
     }
     entry(&mut out, "TRAILER!!!", 0, b"");
     out.resize(out.len().next_multiple_of(BLOCK), 0);
@@ -74,9 +73,9 @@ mod tests {
 
     #[test]
     fn token_is_for_root_only() {
-        let entries = read(&overlay(b"PEM", Some(&[0x0f; 32])));
+        let entries = read(&overlay(b"PEM", Some("0f0f")));
         assert_eq!(entries[3].0, "etc/margay/token");
         assert_eq!(entries[3].1 & 0o777, 0o600);
-        assert_eq!(entries[3].2, "0f".repeat(32).as_bytes());
+        assert_eq!(entries[3].2, b"0f0f");
     }
 }

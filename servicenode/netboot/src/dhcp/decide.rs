@@ -12,7 +12,7 @@ use super::arch::{BootFile, Client};
 use super::lease::{Leases, NoAddress, POOL_LEASE_SECONDS};
 use super::packet::{self, Bad, Kind, Query};
 use crate::boot::is_local_disk;
-use crate::world::{Boot, BootSite, Fixed, Network, fixed_address};
+use crate::world::{Boot, BootSite, Fixed, Gateway, Network, fixed_address};
 
 /// What the service node says about itself.
 #[derive(Debug, Clone)]
@@ -206,15 +206,6 @@ impl Desk<'_> {
         }
     }
 
-    fn taken(&self) -> impl Fn(Ipv4Addr) -> bool + use<'_> {
-        let (boot, own, gateway) = (self.boot, &self.settings.own, self.network.gateway);
-        move |ip| {
-            own.contains(&ip)
-                || gateway == crate::world::Gateway::Address(ip)
-                || boot.node_by_ip(ip).is_some()
-        }
-    }
-
     fn discover(&mut self) -> Answer {
         let ip = match self.fixed()? {
             Some(ip) => ip,
@@ -231,16 +222,14 @@ impl Desk<'_> {
             let relay = self.query.header.giaddr().octets();
             [&relay[..], circuit].concat()
         });
-        let mut leases = std::mem::take(self.leases);
-        let offered = leases.offer(
+        let offered = self.leases.offer(
             self.query.mac,
             &self.network.ranges,
             self.query.requested,
             port.as_deref(),
             self.now,
-            &self.taken(),
+            &taken(self.boot, self.settings, self.network.gateway),
         );
-        *self.leases = leases;
         offered.map_err(|why| match why {
             NoAddress::Empty => Drop::PoolEmpty,
             NoAddress::TooMany => Drop::TooMany,
@@ -276,7 +265,9 @@ impl Desk<'_> {
         let others = self.leases.others(self.query.mac, wanted, self.now);
         // An address of the range that nobody has is given even when we know of no offer: the
         // lease may have been lost with a disk, and another address would help nobody.
-        let usable = self.network.dynamic(wanted) && !others && !self.taken()(wanted);
+        let usable = self.network.dynamic(wanted)
+            && !others
+            && !taken(self.boot, self.settings, self.network.gateway)(wanted);
         if !usable {
             return Ok(self.nak());
         }
@@ -329,7 +320,10 @@ impl Desk<'_> {
     fn reply(&self, kind: MessageType, ip: Option<Ipv4Addr>) -> Reply {
         let client = Client::of(&self.query.vendor, &self.query.user_class, self.query.ipxe, self.query.arch);
         let (netboot, disk) = match self.node {
-            Some(node) => (node.netboot.as_str(), is_local_disk(&node.destiny)),
+            Some(node) => {
+                let disk = is_local_disk(&node.destiny) && !self.boot.genesis_next(&node.name);
+                (node.netboot.as_str(), disk)
+            }
             None => ("", false),
         };
         let file = if self.boots { client.boot_file(netboot, disk) } else { BootFile::Nothing };
@@ -361,6 +355,11 @@ impl Desk<'_> {
             _ => SocketAddrV4::new(Ipv4Addr::BROADCAST, 68),
         }
     }
+}
+
+/// Which addresses are never lent: our own, the gateway's, those of nodes.
+fn taken<'a>(boot: &'a dyn Boot, settings: &'a Settings, gateway: Gateway) -> impl Fn(Ipv4Addr) -> bool + 'a {
+    move |ip| settings.own.contains(&ip) || gateway == Gateway::Address(ip) || boot.node_by_ip(ip).is_some()
 }
 
 #[cfg(test)]

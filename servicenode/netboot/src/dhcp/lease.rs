@@ -378,11 +378,11 @@ mod tests {
     #[test]
     fn wanted_address_is_given_when_free() {
         let mut l = Leases::default();
-        let want = Some(Ipv4Addr::new(10, 0, 0, 0x11));
-        assert_eq!(l.offer(mac(1), &RANGES, want, None, 0, &none).unwrap(), want.unwrap());
-        assert_ne!(l.offer(mac(2), &RANGES, want, None, 0, &none).unwrap(), want.unwrap());
-        let outside = Some(Ipv4Addr::new(10, 9, 9, 9));
-        assert_ne!(l.offer(mac(3), &RANGES, outside, None, 0, &none).unwrap(), outside.unwrap());
+        let want = Ipv4Addr::new(10, 0, 0, 0x11);
+        assert_eq!(l.offer(mac(1), &RANGES, Some(want), None, 0, &none), Ok(want));
+        assert_ne!(l.offer(mac(2), &RANGES, Some(want), None, 0, &none), Ok(want));
+        let outside = Ipv4Addr::new(10, 9, 9, 9);
+        assert_ne!(l.offer(mac(3), &RANGES, Some(outside), None, 0, &none), Ok(outside));
     }
 
     #[test]
