@@ -1,0 +1,129 @@
+//! Other people's programs against ours, in the running lab: each must agree.
+
+use anyhow::{Context, Result, bail};
+
+use crate::lab::inside;
+use crate::stage::Note;
+use crate::workspace::Workspace;
+
+/// Clients of the DHCP check.
+const DHCP_CLIENTS: u32 = 100;
+
+/// Runs all checks; returns how many agreed.
+pub fn run(workspace: &Workspace, note: &Note) -> Result<u64> {
+    let lab = inside(workspace)?;
+    let mut done = 0;
+    for (what, check) in CHECKS {
+        note.say(what);
+        check(&lab).with_context(|| format!("{what} does not agree"))?;
+        done += 1;
+    }
+    Ok(done)
+}
+
+type Check = fn(&crate::lab::Inside) -> Result<()>;
+
+const CHECKS: &[(&str, Check)] = &[
+    ("ipmitool, cipher suite 3, power of every machine", |lab| power_agrees(lab, "3", true)),
+    ("ipmitool, cipher suite 17, power of every soft node", |lab| power_agrees(lab, "17", false)),
+    ("curl: boot script and files", curl),
+    ("tftp: a loader is the same byte for byte", tftp),
+    ("snmpwalk: every cabled machine stands at its port", snmpwalk),
+    ("perfdhcp: 100 clients, none dropped", perfdhcp),
+];
+
+/// `rpower stat` and ipmitool say the same of every machine.
+fn power_agrees(lab: &crate::lab::Inside, suite: &str, virtual_too: bool) -> Result<()> {
+    let ours = lab.run("core", &["rpower", "machines", "stat"])?;
+    for machine in lab.machines().filter(|machine| virtual_too || machine.soft) {
+        let theirs = lab.run(
+            "core",
+            &[
+                "ipmitool",
+                "-I",
+                "lanplus",
+                "-C",
+                suite,
+                "-H",
+                &machine.bmc,
+                "-U",
+                "admin",
+                "-P",
+                &machine.password,
+                "chassis",
+                "power",
+                "status",
+            ],
+        )?;
+        let word = theirs.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        let line = format!("{}: {word}", machine.name);
+        if !ours.lines().any(|ours| ours == line) {
+            bail!("ipmitool says '{line}', rpower says:\n{ours}");
+        }
+    }
+    Ok(())
+}
+
+fn curl(lab: &crate::lab::Inside) -> Result<()> {
+    let machine = lab.machines().next().context("no machine")?;
+    let url = format!("http://{}/boot/ipxe?mac={}", machine.server, machine.mac);
+    let script = lab.run("core", &["curl", "-sS", "--fail", "--max-time", "10", &url])?;
+    if !script.starts_with("#!ipxe") {
+        bail!("{url} gave:\n{script}");
+    }
+    let url = format!("http://{}/genesis/vmlinuz", machine.server);
+    let file = lab.file("vmlinuz");
+    lab.run("core", &["curl", "-sS", "--fail", "--max-time", "30", "-o", &file, &url])?;
+    same(&file, &lab.genesis("vmlinuz"))
+}
+
+fn tftp(lab: &crate::lab::Inside) -> Result<()> {
+    let machine = lab.machines().next().context("no machine")?;
+    let file = lab.file("undionly.kpxe");
+    lab.run("core", &["tftp", "-m", "binary", &machine.server, "-c", "get", "undionly.kpxe", &file])?;
+    same(&file, "/usr/lib/ipxe/undionly.kpxe")
+}
+
+fn same(one: &str, other: &str) -> Result<()> {
+    let read = |path: &str| std::fs::read(path).with_context(|| format!("reading {path}"));
+    if read(one)? != read(other)? {
+        bail!("{one} and {other} differ");
+    }
+    Ok(())
+}
+
+fn snmpwalk(lab: &crate::lab::Inside) -> Result<()> {
+    let switches: std::collections::BTreeSet<String> = lab.machines().map(|machine| machine.switch).collect();
+    for switch in switches {
+        let walked = lab
+            .run("core", &["snmpwalk", "-v2c", "-c", "public", "-On", &switch, ".1.3.6.1.2.1.17.4.3.1.2"])?;
+        for machine in lab.machines().filter(|machine| machine.switch == switch) {
+            let bytes: Vec<String> = machine
+                .mac
+                .split(':')
+                .map(|byte| u8::from_str_radix(byte, 16).map(|byte| byte.to_string()))
+                .collect::<Result<_, _>>()?;
+            let wanted = format!(".{} = INTEGER", bytes.join("."));
+            if !walked.contains(&wanted) {
+                bail!("{switch} has not learned {} ({}):\n{walked}", machine.mac, machine.name);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// From the switch's own port in the rack's network; perfdhcp names itself the relay.
+fn perfdhcp(lab: &crate::lab::Inside) -> Result<()> {
+    let machine = lab.machines().next().context("no machine")?;
+    let (clients, rate) = (DHCP_CLIENTS.to_string(), "50");
+    let output = lab.output(
+        &machine.rack,
+        &["perfdhcp", "-4", "-l", "br0", "-R", &clients, "-n", &clients, "-r", rate, "-W", "5000000"],
+    )?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let drops: Vec<&str> = text.lines().filter(|line| line.starts_with("drops:")).collect();
+    if drops.len() != 2 || drops.iter().any(|line| line.trim() != "drops: 0") {
+        bail!("perfdhcp: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! What the user sees of a running lab: machines, how they were recognized, how long it took, what to try.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::enter;
+use super::network::{self, CORE};
+use super::place::Place;
+use super::plan::{Kind, Plan};
+use crate::workspace::Workspace;
+
+/// Prints everything about the running lab.
+pub fn print(place: &Place) -> Result<()> {
+    let plan = place.plan()?;
+    machines(place, &plan)?;
+    memory(place, &plan);
+    println!("\nTry:");
+    for line in [
+        "cargo xtask lab exec nodels all nodelist.status",
+        "cargo xtask lab exec rpower r1 stat",
+        "cargo xtask lab exec xdsh r1n01,r2n01 uname -a",
+        "cargo xtask lab exec getadapter r1n01",
+        "cargo xtask lab exec nodediscoverls",
+        "cargo xtask lab exec lsdef r1n01",
+        "cargo xtask lab exec margay status",
+        "cargo xtask lab shell                    (every command, in the lab's network)",
+        "cargo xtask lab down",
+    ] {
+        println!("    {line}");
+    }
+    Ok(())
+}
+
+fn machines(place: &Place, plan: &Plan) -> Result<()> {
+    let methods = table(place, &["nodediscoverls", "-t", "all"]);
+    let statuses = columns(place, &["nodels", "machines", "nodelist.status"]);
+    let found: BTreeMap<String, f64> = std::fs::read_to_string(place.path("discovered.json"))
+        .ok()
+        .and_then(|text| serde_json::from_str(&text).ok())
+        .unwrap_or_default();
+    println!(
+        "{:<8} {:<5} {:<6} {:<17} {:<9} {:<10} {:<12} {:>6}  stages (s)",
+        "node", "kind", "port", "mac", "serial", "recognized", "status", "s"
+    );
+    for node in plan.machines().filter(|machine| machine.defined) {
+        let machine = plan.at_port_of(&node.name)?;
+        let kind = match machine.kind {
+            Kind::Soft => "soft",
+            Kind::Bios => "BIOS",
+            Kind::Uefi => "UEFI",
+        };
+        let method = methods
+            .iter()
+            .find(|row| row.get(1).is_some_and(|name| *name == node.name))
+            .and_then(|row| row.get(2))
+            .map_or("-", String::as_str);
+        let status = statuses.get(&node.name).map_or("-", String::as_str);
+        let took = found.get(&node.name).map_or_else(|| "-".into(), |seconds| format!("{seconds:.1}"));
+        println!(
+            "{:<8} {kind:<5} {:<6} {:<17} {:<9} {method:<10} {status:<12} {took:>6}  {}",
+            node.name,
+            node.port,
+            machine.mac,
+            machine.serial,
+            stages(place, &machine.name)
+        );
+    }
+    let strangers = plan.machines().filter(|machine| !machine.defined).count();
+    if strangers > 0 {
+        println!("{strangers} machines hang on ports that no node is defined for.");
+    }
+    Ok(())
+}
+
+/// What a soft node says of its own start: `dhcp 0.1, tftp 0.2, ...`.
+fn stages(place: &Place, machine: &str) -> String {
+    let text = std::fs::read_to_string(place.log(&format!("{machine}.node"))).unwrap_or_default();
+    let last = text.rsplit("stage power-on").next().unwrap_or_default();
+    let times: Vec<&str> = last.lines().filter_map(|line| line.strip_prefix("stage ")).collect();
+    times.join(", ")
+}
+
+fn memory(place: &Place, plan: &Plan) {
+    let mut said = Vec::new();
+    let names = (1..=plan.wish.masters)
+        .map(network::master)
+        .chain(plan.racks.iter().map(super::plan::Rack::service_node));
+    for name in names {
+        // Process ids are those of the lab; only inside can they be looked up.
+        let pid = std::fs::read_to_string(place.log(&format!("{name}.pid"))).unwrap_or_default();
+        let file = format!("/proc/{}/status", pid.trim());
+        let text =
+            enter::output(place, CORE, &["cat", &file]).map(|output| output.stdout).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let kilobytes = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).map(str::trim);
+        if let Some(number) = kilobytes.and_then(|words| words.split(' ').next()?.parse::<u64>().ok()) {
+            said.push(format!("{name} {} MiB", number / 1024));
+        }
+    }
+    println!("\nResident memory: {}", said.join(", "));
+}
+
+/// Lines of `name: value`.
+fn columns(place: &Place, words: &[&str]) -> BTreeMap<String, String> {
+    text(place, words)
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+/// Lines of words.
+fn table(place: &Place, words: &[&str]) -> Vec<Vec<String>> {
+    text(place, words).lines().map(|line| line.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+fn text(place: &Place, words: &[&str]) -> String {
+    enter::output(place, CORE, words)
+        .map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+        .unwrap_or_default()
+}
+
+/// Disk used by what was built and kept.
+pub fn disk(workspace: &Workspace) -> String {
+    let megabytes = |path: &Path| {
+        let output = std::process::Command::new("du").args(["-sm"]).arg(path).output();
+        let text =
+            output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+        text.split_whitespace().next().unwrap_or("?").to_owned()
+    };
+    format!(
+        "{} MiB for the build ({}), {} MiB in the cache ({})",
+        megabytes(&workspace.target),
+        workspace.target.display(),
+        megabytes(&workspace.cache),
+        workspace.cache.display()
+    )
+}
