@@ -17,11 +17,13 @@ pub const INITRAMFS_LIMIT: u64 = 24 * 1024 * 1024;
 /// The agent's own limit.
 pub const AGENT_LIMIT: u64 = 4 * 1024 * 1024;
 /// File name of the kernel in the output folder.
-pub const KERNEL_NAME: &str = "genesis.kernel.x86_64";
+pub const KERNEL_NAME: &str = "vmlinuz";
 /// File name of the initramfs in the output folder.
-pub const INITRAMFS_NAME: &str = "genesis.fs.x86_64.gz";
+pub const INITRAMFS_NAME: &str = "initrd";
 
 const INIT: &[u8] = include_bytes!("../files/init");
+/// What the agent loads when it is the first process.
+const MODULE_LIST: &str = "etc/margay/modules";
 const FOLDERS: &[&str] =
     &["bin", "dev", "etc/margay", "proc", "root", "run", "sbin", "sys", "tmp", "var/log"];
 /// Files of the kernel package that `depmod` needs beside the modules.
@@ -63,7 +65,7 @@ impl Recipe {
         }
         archive.device("dev/console", 5, 1);
         archive.device("dev/null", 1, 3);
-        archive.program("init", INIT.to_vec());
+        archive.file(MODULE_LIST, (modules::LOADED.join("\n") + "\n").into_bytes());
         archive.file("etc/passwd", b"root:x:0:0:root:/root:/bin/sh\n".to_vec());
         archive.file("etc/group", b"root:x:0:\n".to_vec());
         let modules = self.add_modules(&mut archive, out)?;
@@ -124,12 +126,16 @@ impl Recipe {
     }
 
     fn add_agent(&self, archive: &mut Archive) -> Result<()> {
-        let Some(agent) = &self.agent else { return Ok(()) };
+        let Some(agent) = &self.agent else {
+            archive.program("init", INIT.to_vec());
+            return Ok(());
+        };
         let bytes = program(agent)?;
         if bytes.len() as u64 > AGENT_LIMIT {
             bail!("{} has {} bytes, more than its limit of {AGENT_LIMIT}", agent.display(), bytes.len());
         }
-        archive.program("bin/margay-agent", bytes);
+        archive.program("init", bytes);
+        archive.link("bin/margay-agent", "../init");
         Ok(())
     }
 

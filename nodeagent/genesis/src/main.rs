@@ -20,7 +20,7 @@ struct Options {
     /// The distribution's meta package of its current generic kernel.
     #[arg(long, default_value = genesis::kernel::META_PACKAGE)]
     kernel_package: String,
-    /// Where `genesis.kernel.x86_64` and `genesis.fs.x86_64.gz` are written.
+    /// Where `vmlinuz` and `initrd` are written.
     #[arg(long)]
     out: PathBuf,
 }

@@ -30,6 +30,26 @@ pub const WANTED: &[&str] = &[
     "af_packet_diag",
 ];
 
+/// What is loaded at the start whether the machine has such a device or not: nothing else asks for these in
+/// an image without udev. The IPMI watchdog is not among them: it could restart a machine that works.
+pub const LOADED: &[&str] = &[
+    "virtio_pci",
+    "virtio_net",
+    "virtio_blk",
+    "virtio_scsi",
+    "virtio-rng",
+    "e1000",
+    "e1000e",
+    "igb",
+    "ixgbe",
+    "ahci",
+    "ata_piix",
+    "sd_mod",
+    "nvme",
+    "ipmi_si",
+    "ipmi_devintf",
+];
+
 /// Modules of [`WANTED`] that a kernel may lack without the build failing (built in, or not for this one).
 const OPTIONAL: &[&str] = &["af_packet_diag", "virtio_balloon", "virtio_console", "igbvf", "ixgbevf"];
 
