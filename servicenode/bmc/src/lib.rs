@@ -6,6 +6,7 @@
 //! brings target, operation and deadline.
 
 mod driver;
+mod inventory;
 pub mod ipmi;
 mod target;
 
