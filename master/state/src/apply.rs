@@ -1,0 +1,501 @@
+//! The state, and how a log entry changes it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use wire::frame::{decode, encode};
+use wire::ids::RequestId;
+use wire::{Decode, Encode};
+
+use crate::change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
+use crate::pattern::Patterns;
+use crate::schema::{TableId, schema};
+use crate::table::{Row, Table};
+
+/// Revisions whose row changes stay readable.
+pub const HISTORY: u64 = 200_000;
+/// Requests whose outcome is remembered.
+pub const REQUESTS: usize = 100_000;
+
+/// Rows in one piece of a revision's history.
+const PIECE: usize = 256;
+
+const KEY_REVISION: &[u8] = b"s/revision";
+
+/// All tables of a cluster at one revision.
+#[derive(Debug)]
+pub struct State {
+    pub(crate) revision: u64,
+    pub(crate) tables: Vec<Table>,
+    changed: Vec<u64>,
+    /// Visible nodes with their groups in order.
+    pub(crate) nodes: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    /// Visible members of groups that nodes name.
+    pub(crate) members: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pub(crate) patterns: Patterns,
+    outcomes: HashMap<RequestId, Outcome>,
+    order: VecDeque<(u64, RequestId)>,
+}
+
+/// What applying an entry made.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// The answer for the proposer.
+    pub outcome: Option<Outcome>,
+    /// Rows that changed, for watchers; all at the outcome's revision.
+    pub events: Vec<Event>,
+    /// For the store, in order: key and value, or `None` to delete.
+    pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+}
+
+/// A row that changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Table.
+    pub table: TableId,
+    /// Its number in the table.
+    pub id: u64,
+    /// Before; `None` for a new row.
+    pub old: Option<Row>,
+    /// After; `None` for a removed row.
+    pub new: Option<Row>,
+}
+
+impl Event {
+    /// The name of the table.
+    pub fn table_name(&self) -> &'static str {
+        schema().def(self.table).name
+    }
+
+    /// The node or group the row belongs to, in a node table.
+    pub fn node(&self) -> Option<&str> {
+        let column = schema().def(self.table).node?;
+        self.new.as_ref().or(self.old.as_ref())?.get(column)
+    }
+
+    /// New text of a column (empty: none).
+    pub fn new_text(&self, column: &str) -> &str {
+        text_of(self.table, self.new.as_ref(), column)
+    }
+
+    /// Old text of a column (empty: none).
+    pub fn old_text(&self, column: &str) -> &str {
+        text_of(self.table, self.old.as_ref(), column)
+    }
+}
+
+fn text_of<'a>(table: TableId, row: Option<&'a Row>, column: &str) -> &'a str {
+    match (row, schema().def(table).column(column)) {
+        (Some(row), Some(column)) => row.text(column),
+        _ => "",
+    }
+}
+
+/// A revision of the past, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Past {
+    /// Who.
+    pub author: String,
+    /// With which command.
+    pub command: String,
+    /// Request.
+    pub request: Option<RequestId>,
+    /// Unix seconds at the proposer.
+    pub time: u64,
+    /// Rows of this piece; further pieces follow under the next keys.
+    pub rows: Vec<PastRow>,
+}
+
+/// A row change of the past.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct PastRow {
+    /// Table.
+    pub table: String,
+    /// Row number.
+    pub id: u64,
+    /// Column numbers and texts before; `None` when there was no row.
+    pub old: Option<Vec<(u16, String)>>,
+    /// After; `None` when the row was removed.
+    pub new: Option<Vec<(u16, String)>>,
+}
+
+/// A row as the store keeps it.
+#[derive(Encode, Decode)]
+struct Stored {
+    revision: u64,
+    cells: Vec<(u16, String)>,
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::new()
+    }
+}
+
+impl State {
+    /// An empty state.
+    pub fn new() -> State {
+        let count = schema().tables.len();
+        State {
+            revision: 0,
+            tables: (0..count).map(|i| Table::new(TableId(i))).collect(),
+            changed: vec![0; count],
+            nodes: BTreeMap::new(),
+            members: HashMap::new(),
+            patterns: Patterns::default(),
+            outcomes: HashMap::new(),
+            order: VecDeque::new(),
+        }
+    }
+
+    /// The state whose writes these are. Keys that are not ours are passed over.
+    pub fn load(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> State {
+        let mut state = State::new();
+        let mut outcomes = Vec::new();
+        for (key, value) in pairs {
+            if key == KEY_REVISION {
+                state.revision = number(&value).unwrap_or(0);
+            } else if let Some(rest) = key.strip_prefix(b"t/") {
+                state.load_row(rest, &value);
+            } else if let Some(name) = key.strip_prefix(b"v/") {
+                let table = std::str::from_utf8(name).ok().and_then(|name| schema().table(name));
+                if let (Some(table), Some(revision)) = (table, number(&value)) {
+                    state.changed[table.0] = revision;
+                }
+            } else if let Some(index) = key.strip_prefix(b"q/").and_then(number)
+                && let Ok((request, outcome)) = decode::<(RequestId, Outcome)>(&value)
+            {
+                outcomes.push((index, request, outcome));
+            }
+        }
+        outcomes.sort_by_key(|(index, _, _)| *index);
+        for (index, request, outcome) in outcomes {
+            state.order.push_back((index, request));
+            state.outcomes.insert(request, outcome);
+        }
+        state
+    }
+
+    fn load_row(&mut self, rest: &[u8], value: &[u8]) {
+        let Some(slash) = rest.iter().position(|b| *b == b'/') else { return };
+        let table = std::str::from_utf8(&rest[..slash]).ok().and_then(|name| schema().table(name));
+        let (Some(table), Some(id), Ok(stored)) =
+            (table, number(&rest[slash + 1..]), decode::<Stored>(value))
+        else {
+            return;
+        };
+        let mut row = Row::empty(schema().def(table));
+        row.revision = stored.revision;
+        for (column, text) in &stored.cells {
+            row.set(usize::from(*column), Some(text));
+        }
+        self.put(table, id, row);
+    }
+
+    /// The number of the last transaction that changed something.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// A table.
+    pub fn table(&self, table: TableId) -> &Table {
+        &self.tables[table.0]
+    }
+
+    /// A table by name.
+    pub fn named(&self, table: &str) -> Option<&Table> {
+        Some(self.table(schema().table(table)?))
+    }
+
+    /// The recorded outcome of a request.
+    pub fn outcome(&self, request: &RequestId) -> Option<&Outcome> {
+        self.outcomes.get(request)
+    }
+
+    /// Applies the entry at this index of the log.
+    pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
+        match entry {
+            Entry::Transaction(transaction) => self.transact(index, transaction),
+        }
+    }
+
+    fn transact(&mut self, index: u64, transaction: &Transaction) -> Applied {
+        let mut applied = Applied::default();
+        if let Some(known) = transaction.request.and_then(|request| self.outcomes.get(&request)) {
+            applied.outcome = Some(Outcome { repeated: true, ..known.clone() });
+            return applied;
+        }
+        let refused = transaction.preconditions.iter().find_map(|p| self.refuses(p));
+        if refused.is_none() {
+            let next = self.revision + 1;
+            let mut touched = BTreeMap::new();
+            for change in &transaction.changes {
+                self.change(change, next, &mut touched);
+            }
+            applied.events = self.settle(touched);
+        }
+        if !applied.events.is_empty() {
+            self.revision += 1;
+            self.record(transaction, &mut applied);
+        }
+        let rows = u64::try_from(applied.events.len()).unwrap_or(u64::MAX);
+        let outcome = Outcome { revision: self.revision, refused, repeated: false, rows };
+        if let Some(request) = transaction.request {
+            self.remember(index, request, &outcome, &mut applied);
+        }
+        applied.outcome = Some(outcome);
+        applied
+    }
+
+    fn refuses(&self, precondition: &Precondition) -> Option<Refusal> {
+        let find = |table: &str, key: &[String]| self.named(table).and_then(|t| t.find(key));
+        match precondition {
+            Precondition::Unchanged { table, key, existed, at } => {
+                let row = find(table, key);
+                let holds = row.is_some() == *existed && row.is_none_or(|(_, row)| row.revision <= *at);
+                (!holds).then(|| Refusal::Conflict { table: table.clone(), key: key.join(",") })
+            }
+            Precondition::Absent { table, key } => find(table, key)
+                .map(|_| Refusal::Exists { table: table.clone(), key: key.join(",") }),
+            Precondition::Value { table, key, column, value } => {
+                let column_id = schema().table(table).and_then(|t| schema().def(t).column(column));
+                let text = find(table, key).zip(column_id).map(|((_, row), column)| row.text(column));
+                (text != Some(value)).then(|| Refusal::Differs {
+                    table: table.clone(),
+                    key: key.join(","),
+                    column: column.clone(),
+                })
+            }
+            Precondition::TableUnchanged { table, at } => {
+                let changed = schema().table(table).map_or(0, |table| self.changed[table.0]);
+                (changed > *at).then(|| Refusal::Conflict { table: table.clone(), key: String::new() })
+            }
+        }
+    }
+
+    /// Carries a change out; remembers each row's first old form.
+    fn change(&mut self, change: &RowChange, revision: u64, touched: &mut Touched) {
+        match change {
+            RowChange::Set { table, key, cells } => {
+                if let Some(table) = schema().table(table) {
+                    self.set(table, key, cells, revision, touched);
+                }
+            }
+            RowChange::Delete { table, key } => {
+                if let Some(table) = schema().table(table)
+                    && let Some((id, _)) = self.table(table).find(key)
+                {
+                    self.delete(table, id, touched);
+                }
+            }
+            RowChange::Clear { table } => {
+                if let Some(table) = schema().table(table) {
+                    let ids: Vec<u64> = self.table(table).rows().map(|(id, _)| id).collect();
+                    for id in ids {
+                        self.delete(table, id, touched);
+                    }
+                }
+            }
+            RowChange::ForgetNode { node } => {
+                for table in schema().node_tables() {
+                    let ids: Vec<u64> = self.table(table).of_node(node).map(|(id, _)| id).collect();
+                    for id in ids {
+                        self.delete(table, id, touched);
+                    }
+                }
+            }
+        }
+    }
+
+    fn set(
+        &mut self,
+        table: TableId,
+        key: &[String],
+        cells: &[(String, String)],
+        revision: u64,
+        touched: &mut Touched,
+    ) {
+        let def = schema().def(table);
+        if key.len() != def.keys.len() {
+            return;
+        }
+        let numbered = def.keys.iter().any(|&k| def.columns[k].auto);
+        let found = self.table(table).find(key).map(|(id, row)| (id, row.clone()));
+        let (id, mut row) = match found {
+            Some(found) => found,
+            None => {
+                let id = self.table(table).next();
+                let mut row = Row::empty(def);
+                for (&column, text) in def.keys.iter().zip(key) {
+                    let given = id.to_string();
+                    let text = if numbered && text.is_empty() { &given } else { text };
+                    row.set(column, Some(text));
+                }
+                (id, row)
+            }
+        };
+        for (column, text) in cells {
+            if let Some(column) = def.column(column) {
+                row.set(column, Some(text));
+            }
+        }
+        row.revision = revision;
+        // A changed key may meet another row: that one gives way, as a key is unique.
+        let rival = self.table(table).find(&self.table(table).key_of(&row)).map(|(rival, _)| rival);
+        if let Some(rival) = rival.filter(|rival| *rival != id) {
+            self.delete(table, rival, touched);
+        }
+        let old = self.put(table, id, row);
+        touched.entry((table, id)).or_insert(old);
+    }
+
+    fn delete(&mut self, table: TableId, id: u64, touched: &mut Touched) {
+        let old = self.take(table, id);
+        touched.entry((table, id)).or_insert(old);
+    }
+
+    /// Events of the rows that are really different now.
+    fn settle(&mut self, touched: Touched) -> Vec<Event> {
+        let mut events = Vec::new();
+        for ((table, id), old) in touched {
+            let new = self.table(table).row(id).cloned();
+            let same = match (&old, &new) {
+                (Some(old), Some(new)) => old.values().eq(new.values()),
+                (None, None) => true,
+                _ => false,
+            };
+            match same {
+                true => {
+                    if let Some(old) = old {
+                        self.put(table, id, old);
+                    }
+                }
+                false => events.push(Event { table, id, old, new }),
+            }
+        }
+        events
+    }
+
+    fn record(&mut self, transaction: &Transaction, applied: &mut Applied) {
+        let revision = self.revision;
+        let mut rows = Vec::with_capacity(applied.events.len());
+        for event in &applied.events {
+            let name = schema().def(event.table).name;
+            let mut key = format!("t/{name}/").into_bytes();
+            key.extend_from_slice(&event.id.to_be_bytes());
+            let new = event.new.as_ref().map(cells);
+            let value = new.clone().and_then(|cells| encode(&Stored { revision, cells }).ok());
+            applied.writes.push((key, value));
+            let old = event.old.as_ref().map(cells);
+            rows.push(PastRow { table: name.to_owned(), id: event.id, old, new });
+            if self.changed[event.table.0] != revision {
+                self.changed[event.table.0] = revision;
+                applied.writes.push((format!("v/{name}").into_bytes(), Some(revision.to_be_bytes().to_vec())));
+            }
+        }
+        for (piece, rows) in rows.chunks(PIECE).enumerate() {
+            let past = Past {
+                author: transaction.author.clone(),
+                command: transaction.command.clone(),
+                request: transaction.request,
+                time: transaction.time,
+                rows: rows.to_vec(),
+            };
+            if let Ok(value) = encode(&past) {
+                applied.writes.push((history_key(revision, piece), Some(value)));
+            }
+        }
+        applied.writes.push((KEY_REVISION.to_vec(), Some(revision.to_be_bytes().to_vec())));
+    }
+
+    fn remember(&mut self, index: u64, request: RequestId, outcome: &Outcome, applied: &mut Applied) {
+        if let Ok(value) = encode(&(request, outcome.clone())) {
+            applied.writes.push((outcome_key(index), Some(value)));
+        }
+        self.order.push_back((index, request));
+        self.outcomes.insert(request, outcome.clone());
+        while self.order.len() > REQUESTS
+            && let Some((index, request)) = self.order.pop_front()
+        {
+            self.outcomes.remove(&request);
+            applied.writes.push((outcome_key(index), None));
+        }
+    }
+
+    pub(crate) fn put(&mut self, table: TableId, id: u64, row: Row) -> Option<Row> {
+        let old = self.take(table, id);
+        for (_, value) in row.values() {
+            self.patterns.add(value);
+        }
+        self.tables[table.0].put(id, row);
+        self.place(table, id, true);
+        old
+    }
+
+    fn take(&mut self, table: TableId, id: u64) -> Option<Row> {
+        self.place(table, id, false);
+        let row = self.tables[table.0].remove(id)?;
+        for (_, value) in row.values() {
+            self.patterns.drop(value);
+        }
+        Some(row)
+    }
+
+    /// Keeps the indexes of nodes and groups in step with nodelist.
+    fn place(&mut self, table: TableId, id: u64, present: bool) {
+        let def = schema().def(table);
+        if def.name != "nodelist" {
+            return;
+        }
+        let rows = &self.tables[table.0];
+        let Some(row) = rows.row(id).filter(|row| rows.enabled(row)) else { return };
+        let name: Arc<str> = row.text(0).into();
+        let groups: Vec<Arc<str>> =
+            row.text(1).split(',').map(str::trim).filter(|g| !g.is_empty()).map(Arc::from).collect();
+        for group in &groups {
+            if present {
+                self.members.entry(group.clone()).or_default().insert(name.clone());
+            } else if let Some(members) = self.members.get_mut(group) {
+                members.remove(&name);
+                if members.is_empty() {
+                    self.members.remove(group);
+                }
+            }
+        }
+        match present {
+            true => {
+                self.nodes.insert(name, groups);
+            }
+            false => {
+                self.nodes.remove(&name);
+            }
+        }
+    }
+}
+
+type Touched = BTreeMap<(TableId, u64), Option<Row>>;
+
+/// The store's key of a piece of a revision's history. Pieces count from 0.
+pub fn history_key(revision: u64, piece: usize) -> Vec<u8> {
+    let mut key = b"h/".to_vec();
+    key.extend_from_slice(&revision.to_be_bytes());
+    key.extend_from_slice(&u32::try_from(piece).unwrap_or(u32::MAX).to_be_bytes());
+    key
+}
+
+fn outcome_key(index: u64) -> Vec<u8> {
+    let mut key = b"q/".to_vec();
+    key.extend_from_slice(&index.to_be_bytes());
+    key
+}
+
+fn number(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(bytes.try_into().ok()?))
+}
+
+fn cells(row: &Row) -> Vec<(u16, String)> {
+    row.values().filter_map(|(i, v)| Some((u16::try_from(i).ok()?, v.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests;

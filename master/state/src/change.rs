@@ -1,0 +1,170 @@
+//! What may be asked of the state: transactions of row changes with preconditions.
+
+use wire::ids::RequestId;
+use wire::{Decode, Encode};
+
+/// An entry of the replicated log. Variants are only appended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Entry {
+    /// Change rows.
+    Transaction(Transaction),
+}
+
+/// Row changes that happen together or not at all, at one revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Transaction {
+    /// Who: the certificate's name, or `master`.
+    pub author: String,
+    /// Why: the command, with passwords masked.
+    pub command: String,
+    /// The request; applied once, however often it is proposed.
+    pub request: Option<RequestId>,
+    /// Unix seconds at the proposer, a label only.
+    pub time: u64,
+    /// Checked first; one that does not hold refuses the whole.
+    pub preconditions: Vec<Precondition>,
+    /// In this order.
+    pub changes: Vec<RowChange>,
+}
+
+/// What must hold for a transaction to be applied.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Precondition {
+    /// The row with this key was not changed, made or removed after this revision (the one it was read at).
+    Unchanged {
+        /// Table.
+        table: String,
+        /// Texts of its key columns.
+        key: Vec<String>,
+        /// Whether the row existed then.
+        existed: bool,
+        /// Revision at which it was read.
+        at: u64,
+    },
+    /// The row does not exist.
+    Absent {
+        /// Table.
+        table: String,
+        /// Texts of its key columns.
+        key: Vec<String>,
+    },
+    /// The row exists and this column has this text (empty: no value).
+    Value {
+        /// Table.
+        table: String,
+        /// Texts of its key columns.
+        key: Vec<String>,
+        /// Column.
+        column: String,
+        /// Text.
+        value: String,
+    },
+    /// No row of the table was changed after this revision.
+    TableUnchanged {
+        /// Table.
+        table: String,
+        /// Revision at which it was read.
+        at: u64,
+    },
+}
+
+/// A change of rows. Variants are only appended.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum RowChange {
+    /// Set columns of the row with this key, which is made when there is none. An empty text clears a value.
+    /// The key of an auto-numbered table is empty for a new row.
+    Set {
+        /// Table.
+        table: String,
+        /// Texts of its key columns, in the order of the schema.
+        key: Vec<String>,
+        /// Column and text.
+        cells: Vec<(String, String)>,
+    },
+    /// Remove the row with this key, if there is one.
+    Delete {
+        /// Table.
+        table: String,
+        /// Texts of its key columns.
+        key: Vec<String>,
+    },
+    /// Remove every row.
+    Clear {
+        /// Table.
+        table: String,
+    },
+    /// Remove every row of every node table that belongs to this node.
+    ForgetNode {
+        /// Name.
+        node: String,
+    },
+}
+
+impl RowChange {
+    /// [`RowChange::Set`] from borrowed text.
+    pub fn set(table: &str, key: &[&str], cells: &[(&str, &str)]) -> RowChange {
+        RowChange::Set {
+            table: table.to_owned(),
+            key: key.iter().map(|&k| k.to_owned()).collect(),
+            cells: cells.iter().map(|&(c, v)| (c.to_owned(), v.to_owned())).collect(),
+        }
+    }
+
+    /// [`RowChange::Delete`] from borrowed text.
+    pub fn delete(table: &str, key: &[&str]) -> RowChange {
+        RowChange::Delete { table: table.to_owned(), key: key.iter().map(|&k| k.to_owned()).collect() }
+    }
+}
+
+/// What became of a transaction; kept for its request id.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Outcome {
+    /// The revision after it.
+    pub revision: u64,
+    /// Why nothing was changed.
+    pub refused: Option<Refusal>,
+    /// Nothing was done now: the request had been applied before, with this outcome.
+    pub repeated: bool,
+    /// How many rows were really changed.
+    pub rows: u64,
+}
+
+/// Why a transaction changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Refusal {
+    /// A row was changed by somebody else since it was read; plan again.
+    Conflict {
+        /// Table.
+        table: String,
+        /// Key texts joined by commas.
+        key: String,
+    },
+    /// A row that should not exist does.
+    Exists {
+        /// Table.
+        table: String,
+        /// Key texts joined by commas.
+        key: String,
+    },
+    /// A value is not what it should be.
+    Differs {
+        /// Table.
+        table: String,
+        /// Key texts joined by commas.
+        key: String,
+        /// Column.
+        column: String,
+    },
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Refusal::Conflict { table, key } => write!(f, "{table} {key} was changed by somebody else"),
+            Refusal::Exists { table, key } => write!(f, "{table} {key} exists already"),
+            Refusal::Differs { table, key, column } => {
+                write!(f, "{table} {key}: {column} is not what it was expected to be")
+            }
+        }
+    }
+}

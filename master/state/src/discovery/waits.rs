@@ -1,0 +1,274 @@
+//! Waits for a node's adapters, as rows of `taskstate` (spec/seeds.md 3.3).
+//!
+//! Invariant: a node has at most one row for `getadapter`; its state is `waiting` or final. A row is opened
+//! before anything is sent to the node, and outlives clients, service nodes and masters.
+
+use wire::ids::{ActionId, RequestId};
+use wire::{Decode, Encode};
+
+use super::{Notice, Outcome, Times, Verdict, Write, chain};
+use crate::view::{Row, Tables, column};
+
+/// The command whose waits these are.
+pub const COMMAND: &str = "getadapter";
+/// State of a row that waits.
+pub const WAITING: &str = "waiting";
+/// Most requests that wait at one node; the next one is refused.
+pub const ROOM: usize = 256;
+/// Default of `site.getadaptertimeout`, seconds.
+pub const TIMEOUT: u64 = 1800;
+/// Default of `site.taskstatekeep`, seconds.
+pub const KEEP: u64 = 24 * 3600;
+/// How a boot state that was put aside is marked in `reserve`.
+const ASIDE: &str = "boot:";
+
+/// A request begins to wait.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Open {
+    /// The request.
+    pub request: RequestId,
+    /// Its action.
+    pub action: ActionId,
+    /// Where.
+    pub nodes: Vec<String>,
+    /// How long, milliseconds of cluster time.
+    pub timeout: u64,
+}
+
+/// What a request finds at a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Opened {
+    /// It is the first: it must see to it that the node answers.
+    First,
+    /// Somebody else does; it waits too.
+    Joined,
+    /// It waited before, and the answer came meanwhile.
+    Done,
+    /// It waited before, and the wait ended without an answer.
+    Ended(End),
+    /// Too many wait here.
+    Full,
+    /// There is no such node.
+    Gone,
+}
+
+/// How a wait ends without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum End {
+    /// By an admin.
+    Cancelled,
+    /// The node could not be asked.
+    Failed,
+    /// Its deadline passed.
+    Timeout,
+}
+
+impl End {
+    /// The word in the row.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Cancelled => "cancelled",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+        }
+    }
+
+    fn from_word(word: &str) -> Self {
+        match word {
+            "cancelled" => Self::Cancelled,
+            "timeout" => Self::Timeout,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// The requests that wait, or waited, in a row.
+#[must_use]
+pub fn requests(row: &Row) -> Vec<RequestId> {
+    column(row, "request").split(' ').filter_map(|id| id.parse().ok()).collect()
+}
+
+/// Whether a row of `taskstate` waits.
+#[must_use]
+pub fn is_waiting(row: &Row) -> bool {
+    column(row, "command") == COMMAND && column(row, "state") == WAITING
+}
+
+/// The deadline of a row, milliseconds of cluster time.
+#[must_use]
+pub fn deadline(row: &Row) -> u64 {
+    column(row, "deadline").parse().unwrap_or(0)
+}
+
+fn row(tables: &dyn Tables, node: &str) -> Option<Row> {
+    tables.row("taskstate", &[node, COMMAND])
+}
+
+fn set(node: &str, values: Vec<(&'static str, String)>) -> Write {
+    Write::Set { table: "taskstate", key: vec![("node", node.to_owned()), ("command", COMMAND.to_owned())], values }
+}
+
+fn joined(requests: &[RequestId]) -> String {
+    requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn open(tables: &dyn Tables, open: &Open, times: Times) -> Verdict {
+    let mut writes = Vec::new();
+    let mut answers = Vec::new();
+    let mut seen = std::collections::BTreeSet::new();
+    for node in open.nodes.iter().filter(|node| seen.insert(node.as_str())) {
+        let (opened, write) = open_one(tables, node, open, times);
+        writes.extend(write);
+        answers.push((node.clone(), opened));
+    }
+    Verdict::new(Outcome::Opened(answers), writes)
+}
+
+fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Opened, Option<Write>) {
+    if !tables.is_node(node) {
+        return (Opened::Gone, None);
+    }
+    let old = row(tables, node).unwrap_or_default();
+    let mut waiting = requests(&old);
+    let known = waiting.contains(&open.request);
+    if is_waiting(&old) {
+        if known {
+            return (Opened::Joined, None);
+        }
+        if waiting.len() >= ROOM {
+            return (Opened::Full, None);
+        }
+        waiting.push(open.request);
+        return (Opened::Joined, Some(set(node, vec![("request", joined(&waiting))])));
+    }
+    if known {
+        let ended = match column(&old, "state") {
+            "done" => Opened::Done,
+            word => Opened::Ended(End::from_word(word)),
+        };
+        return (ended, None);
+    }
+    let attempt = column(&old, "attempt").parse::<u64>().unwrap_or(0) + 1;
+    let values = vec![
+        ("state", WAITING.to_owned()),
+        ("pid", open.action.to_string()),
+        ("reserve", String::new()),
+        ("request", open.request.to_string()),
+        ("action", open.action.to_string()),
+        ("attempt", attempt.to_string()),
+        ("deadline", times.cluster.saturating_add(open.timeout).to_string()),
+        ("opened", times.revision.to_string()),
+        ("digest", String::new()),
+    ];
+    (Opened::First, Some(set(node, values)))
+}
+
+/// Puts the boot state of waiting nodes aside, so that they stay in the discovery image until they answered.
+pub(super) fn arm(tables: &dyn Tables, nodes: &[String]) -> Verdict {
+    let mut writes = Vec::new();
+    for node in nodes {
+        let Some(row) = row(tables, node).filter(is_waiting) else { continue };
+        let state = tables.attribute(node, "chain", "currstate");
+        if chain::is_genesis(&state) || column(&row, "reserve").starts_with(ASIDE) {
+            continue;
+        }
+        writes.push(set(node, vec![("reserve", format!("{ASIDE}{state}"))]));
+        writes.push(Write::node("chain", node, vec![("currstate", chain::STANDBY.to_owned())]));
+    }
+    Verdict::new(Outcome::Stored, writes)
+}
+
+/// Gives a node its boot state back, unless somebody gave it another one meanwhile.
+fn disarm(tables: &dyn Tables, node: &str, row: &Row) -> Option<Write> {
+    let state = column(row, "reserve").strip_prefix(ASIDE)?;
+    (tables.attribute(node, "chain", "currstate") == chain::STANDBY)
+        .then(|| Write::node("chain", node, vec![("currstate", state.to_owned())]))
+}
+
+/// The writes that end a wait because the node answered; none when nobody waits.
+pub(super) fn answered(tables: &dyn Tables, node: &str, value: &str, times: Times) -> Vec<Write> {
+    let Some(row) = row(tables, node).filter(is_waiting) else { return Vec::new() };
+    let mut writes = vec![set(
+        node,
+        vec![
+            ("state", "done".to_owned()),
+            ("reserve", String::new()),
+            ("digest", digest(value)),
+            // From now on the deadline counts how long the row is kept.
+            ("deadline", times.cluster.to_string()),
+        ],
+    )];
+    writes.extend(disarm(tables, node, &row));
+    writes
+}
+
+pub(super) fn close(
+    tables: &dyn Tables,
+    nodes: &[String],
+    end: End,
+    request: Option<RequestId>,
+    times: Times,
+) -> Verdict {
+    let mut verdict = Verdict::new(Outcome::Stored, Vec::new());
+    for node in nodes {
+        let Some(row) = row(tables, node).filter(is_waiting) else { continue };
+        let mut waiting = requests(&row);
+        if let Some(request) = request {
+            waiting.retain(|other| *other != request);
+            if waiting.len() == requests(&row).len() {
+                continue;
+            }
+            if !waiting.is_empty() {
+                verdict.writes.push(set(node, vec![("request", joined(&waiting))]));
+                verdict.notices.push(Notice::Closed { node: node.clone(), end, request: Some(request) });
+                continue;
+            }
+        }
+        finish(tables, &mut verdict, node, &row, end, times);
+    }
+    verdict
+}
+
+fn finish(tables: &dyn Tables, verdict: &mut Verdict, node: &str, row: &Row, end: End, times: Times) {
+    let values = vec![
+        ("state", end.word().to_owned()),
+        ("reserve", String::new()),
+        ("deadline", times.cluster.to_string()),
+    ];
+    verdict.writes.push(set(node, values));
+    verdict.writes.extend(disarm(tables, node, row));
+    verdict.notices.push(Notice::Closed { node: node.to_owned(), end, request: None });
+}
+
+/// Ends waits that are due and drops final rows that were kept long enough.
+pub(super) fn sweep(tables: &dyn Tables, keep: u64, times: Times) -> Verdict {
+    let mut verdict = Verdict::new(Outcome::Stored, Vec::new());
+    for row in tables.rows("taskstate").iter().filter(|row| column(row, "command") == COMMAND) {
+        let node = column(row, "node");
+        let due = deadline(row);
+        if is_waiting(row) {
+            if due <= times.cluster {
+                finish(tables, &mut verdict, node, row, End::Timeout, times);
+            }
+        } else if due.saturating_add(keep) <= times.cluster {
+            let key = vec![("node", node.to_owned()), ("command", COMMAND.to_owned())];
+            verdict.writes.push(Write::Delete { table: "taskstate", key });
+        }
+    }
+    verdict
+}
+
+/// Whether a sweep would do something now.
+#[must_use]
+pub fn sweep_is_due(tables: &dyn Tables, keep: u64, times: Times) -> bool {
+    !sweep(tables, keep, times).writes.is_empty()
+}
+
+/// A short mark of an answer, to tell a repeated one from a changed one (FNV-1a, not a security measure).
+fn digest(value: &str) -> String {
+    let hash = value.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("{hash:016x}")
+}

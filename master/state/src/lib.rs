@@ -1,0 +1,28 @@
+//! The state of a cluster: all tables, who is in which group, which request was done, and the past.
+//!
+//! [`State::apply`] turns a log entry into a new state, into events for watchers and into key/value writes for
+//! the store; it is deterministic, cannot fail and cannot panic. What can be refused is refused by its
+//! preconditions, as an answer.
+//!
+//! The crate knows nothing of disks, networks, clocks and randomness. Invariant: the state is a function of the
+//! key/value pairs it has written; [`State::load`] of them gives an equal state.
+
+pub mod actions;
+mod apply;
+pub mod change;
+mod groups;
+pub mod initial;
+mod object;
+mod pattern;
+pub mod policy;
+mod resolve;
+pub mod schema;
+mod table;
+pub mod waiting;
+
+pub use apply::{Applied, Event, HISTORY, Past, REQUESTS, State};
+pub use change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
+pub use groups::{Files, Selection};
+pub use resolve::Found;
+pub use schema::{TableDef, TableId, schema};
+pub use table::{Row, Table};
