@@ -1,0 +1,24 @@
+//! The names under which the client can be called: one link per command, all to the same binary.
+//!
+//! The client interprets none of them; the list only says which links an installation makes.
+
+/// Every command name that has a link, in byte order.
+pub const LINKS: &[&str] = &[
+    "chdef", "chtab", "ctab", "getadapter", "gettab", "lsdef", "lsxcatd", "makedhcp", "makehosts",
+    "makenetworks", "mkdef", "mknb", "nodeadd", "nodech", "nodediscoverdef", "nodediscoverls", "nodels",
+    "noderm", "nodeset", "nodestat", "psh", "rbeacon", "rinv", "rmdef", "rpower", "rsetboot", "tabch",
+    "tabdump", "tabrestore", "xdsh",
+];
+
+/// The name of the client itself, with verbs as its first argument.
+pub const MULTICALL: &str = "margay";
+
+#[cfg(test)]
+mod tests {
+    use super::LINKS;
+
+    #[test]
+    fn the_names_are_in_order_and_unique() {
+        assert!(LINKS.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}

@@ -1,0 +1,220 @@
+//! One request from its first byte to its exit status, over as many connections as it takes.
+//!
+//! Invariant: the request id never changes, so however often the request is sent it is executed once;
+//! what was printed before a connection broke is not printed again.
+
+use std::future::ready;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use wire::client::{Answer, Input, Request, Run};
+
+use crate::config::Config;
+use crate::connect::{Masters, Talk};
+use crate::render::Render;
+use crate::side::{self, Stdin};
+
+/// Exit status after Ctrl-C, as shells have it.
+const INTERRUPTED: i32 = 130;
+/// Exit status when nobody reads the output any more, as shells show SIGPIPE.
+const NO_READER: i32 = 141;
+/// How long a cancel may take to be sent.
+const CANCEL: Duration = Duration::from_secs(2);
+/// First and longest wait between two rounds over the masters.
+const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
+
+type Screen = Render<std::io::BufWriter<std::io::Stdout>, std::io::Stderr>;
+
+/// Runs `run` at the cluster and gives the exit status.
+pub async fn run(config: &Config, run: Run) -> i32 {
+    let mut screen = Render::standard();
+    let masters = match Masters::new(config) {
+        Ok(masters) => masters,
+        Err(message) => {
+            let _ = screen.complain(&format!("Error: {message}"));
+            return 1;
+        }
+    };
+    let Ok(interrupt) = signal(SignalKind::interrupt()) else { return 1 };
+    let mut session = Session { run, screen, stdin: Stdin::default(), interrupt, interrupted: false, sent: false };
+    let mut masters = masters;
+    let status = session.keep_trying(&mut masters, Duration::from_secs(config.patience)).await;
+    masters.farewell().await;
+    match session.screen.flush() {
+        Ok(()) => status,
+        Err(_) => NO_READER,
+    }
+}
+
+struct Session {
+    run: Run,
+    screen: Screen,
+    stdin: Stdin,
+    interrupt: Signal,
+    interrupted: bool,
+    sent: bool,
+}
+
+/// How a conversation ended.
+enum Ended {
+    /// With an exit status.
+    Status(i32),
+    /// The master said to ask there, or with an empty address again soon.
+    Elsewhere(String),
+    /// The connection broke; whether anything had come before, and why.
+    Lost { heard: bool, why: String },
+}
+
+impl Session {
+    async fn keep_trying(&mut self, masters: &mut Masters, patience: Duration) -> i32 {
+        let mut give_up = Instant::now() + patience;
+        let mut backoff = service::Backoff::new(WAITS.0, WAITS.1);
+        let mut why;
+        loop {
+            let interrupted = self.interrupt.recv();
+            let talk = tokio::select! {
+                biased;
+                _ = interrupted => return INTERRUPTED,
+                talk = masters.talk(give_up) => talk,
+            };
+            match talk {
+                Err(reason) => why = reason,
+                Ok(talk) => match self.converse(talk).await {
+                    Ended::Status(status) => return status,
+                    Ended::Elsewhere(address) if !address.is_empty() => {
+                        masters.prefer(&address);
+                        if Instant::now() < give_up {
+                            continue;
+                        }
+                        why = format!("no master leads (last told: {address})");
+                    }
+                    Ended::Elsewhere(_) => why = "the masters have no leader".to_owned(),
+                    Ended::Lost { heard, why: reason } => {
+                        masters.lost();
+                        self.screen.expect_replay();
+                        why = reason;
+                        if heard {
+                            give_up = Instant::now() + patience;
+                            backoff.reset();
+                        }
+                    }
+                },
+            }
+            if Instant::now() >= give_up {
+                let outcome = if self.sent {
+                    format!(" (whether request {} was carried out is unknown)", self.run.request)
+                } else {
+                    String::new()
+                };
+                let message =
+                    format!("Error: cannot reach any master ({}): {why}{outcome}", masters.addresses());
+                let _ = self.screen.complain(&message);
+                return 1;
+            }
+            let interrupted = self.interrupt.recv();
+            tokio::select! {
+                biased;
+                _ = interrupted => return INTERRUPTED,
+                () = tokio::time::sleep(backoff.wait(service::random::number())) => {}
+            }
+        }
+    }
+
+    async fn converse(&mut self, mut talk: Talk) -> Ended {
+        let lost = |why: String| Ended::Lost { heard: false, why };
+        if let Err(error) = talk.send.send(&Request::Run(self.run.clone())).await {
+            return lost(error.to_string());
+        }
+        self.sent = true;
+        let mut heard = false;
+        let mut dirty = false;
+        loop {
+            let answer = tokio::select! {
+                biased;
+                _ = self.interrupt.recv() => {
+                    if self.interrupted {
+                        return Ended::Status(INTERRUPTED);
+                    }
+                    self.interrupted = true;
+                    match link::within(CANCEL, talk.send.send(&Input::Cancel)).await {
+                        Ok(()) => continue,
+                        Err(error) => return Ended::Lost { heard, why: error.to_string() },
+                    }
+                }
+                answer = talk.receive.recv::<Answer>() => answer,
+                () = ready(()), if dirty => {
+                    dirty = false;
+                    if self.screen.flush().is_err() {
+                        return Ended::Status(NO_READER);
+                    }
+                    continue;
+                }
+                input = self.stdin.next() => match talk.send.send(&input).await {
+                    Ok(()) => continue,
+                    Err(error) => return Ended::Lost { heard, why: error.to_string() },
+                },
+            };
+            dirty = true;
+            match answer {
+                Ok(Some(answer)) => match self.answer(answer, &mut talk).await {
+                    Ok(None) => heard = true,
+                    Ok(Some(ended)) => return ended,
+                    Err(why) => return Ended::Lost { heard: true, why },
+                },
+                Ok(None) => {
+                    return Ended::Lost { heard, why: "the master ended the conversation early".to_owned() };
+                }
+                Err(error) => return Ended::Lost { heard, why: error.to_string() },
+            }
+        }
+    }
+
+    /// Deals with one answer; the error is a connection that broke meanwhile.
+    async fn answer(&mut self, answer: Answer, talk: &mut Talk) -> Result<Option<Ended>, String> {
+        let mut reply = Vec::new();
+        let shown = match answer {
+            Answer::Accepted(_) => Ok(()),
+            Answer::Text(text) => self.screen.text(&text),
+            Answer::Progress { done, of, what } => self.screen.progress(done, of, &what),
+            Answer::WantFile { path, limit } => {
+                reply = side::read_file(&path, limit);
+                Ok(())
+            }
+            Answer::WantStdin => {
+                match self.stdin.replay() {
+                    Some(pieces) => reply = pieces.to_vec(),
+                    None => {
+                        let _ = self.screen.complain("Error: standard input cannot be read a second time");
+                        return Ok(Some(Ended::Status(1)));
+                    }
+                }
+                self.stdin.start();
+                Ok(())
+            }
+            Answer::Ask(question) => {
+                let shown = self.screen.flush();
+                reply = vec![Input::Reply(side::ask(&question))];
+                shown
+            }
+            Answer::WriteFile { path, bytes, mode } => match side::write_file(&path, &bytes, mode) {
+                Ok(()) => Ok(()),
+                Err(message) => {
+                    let _ = self.screen.complain(&format!("Error: {message}"));
+                    return Ok(Some(Ended::Status(1)));
+                }
+            },
+            Answer::NotLeader(address) => return Ok(Some(Ended::Elsewhere(address))),
+            Answer::Done { status, .. } => {
+                let status = if self.interrupted { INTERRUPTED } else { i32::from(status) };
+                return Ok(Some(Ended::Status(status)));
+            }
+        };
+        if shown.is_err() {
+            return Ok(Some(Ended::Status(NO_READER)));
+        }
+        for input in reply {
+            talk.send.send(&input).await.map_err(|error| error.to_string())?;
+        }
+        Ok(None)
+    }
+}
