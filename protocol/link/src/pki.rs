@@ -244,6 +244,17 @@ pub fn expires(cert_pem: &str) -> Result<u64, LinkError> {
     Ok(u64::try_from(parsed.validity().not_after.timestamp()).unwrap_or(0))
 }
 
+/// SHA-256 of the public key (SubjectPublicKeyInfo) in a certificate's DER, as hexadecimal.
+///
+/// # Errors
+/// When the bytes are no certificate.
+pub fn key_fingerprint(certificate: &[u8]) -> Result<String, LinkError> {
+    use x509_parser::prelude::{FromDer, X509Certificate};
+    let (_, parsed) = X509Certificate::from_der(certificate)
+        .map_err(|_| LinkError::Credentials("the certificate cannot be parsed".to_owned()))?;
+    Ok(digest(parsed.public_key().raw).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
 /// SHA-256.
 #[must_use]
 pub fn digest(bytes: &[u8]) -> [u8; 32] {
