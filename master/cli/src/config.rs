@@ -78,7 +78,8 @@ impl Config {
     /// A sentence for the user.
     pub fn read(path: &Path) -> Result<Self, String> {
         let mut config: Self = service::config::load(path).map_err(|error| {
-            let source = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+            let source =
+                std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
             format!("{error}{source}")
         })?;
         let folder = path.parent().unwrap_or(Path::new("."));

@@ -47,8 +47,8 @@ impl Masters {
         let any = SocketAddr::from(([0, 0, 0, 0, 0, 0, 0, 0], 0));
         let any_v4 = SocketAddr::from(([0, 0, 0, 0], 0));
         let v4 = config.masters.iter().all(|address| !address.starts_with('['));
-        let endpoint = Endpoint::client_with(if v4 { any_v4 } else { any }, settings)
-            .map_err(|error| chain(&error))?;
+        let endpoint =
+            Endpoint::client_with(if v4 { any_v4 } else { any }, settings).map_err(|error| chain(&error))?;
         Ok(Self { endpoint, credentials, named: config.masters.clone(), preferred: None, connection: None })
     }
 
@@ -95,7 +95,12 @@ impl Masters {
             }
         }
         let mut seen = Vec::new();
-        addresses.retain(|address| !seen.contains(address) && { seen.push(*address); true });
+        addresses.retain(|address| {
+            !seen.contains(address) && {
+                seen.push(*address);
+                true
+            }
+        });
         if addresses.is_empty() {
             return Err(trouble.unwrap_or_else(|| "no address".to_owned()));
         }

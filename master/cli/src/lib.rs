@@ -21,7 +21,8 @@ use wire::ids::RequestId;
 pub fn run(arguments: Vec<String>) -> i32 {
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
-    let name = Path::new(&name).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let name =
+        Path::new(&name).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let argv: Vec<String> = arguments.collect();
     if name == names::MULTICALL {
         if let Some(status) = local(&argv) {
@@ -71,10 +72,8 @@ fn init(argv: &[String]) -> i32 {
         .and_then(|path| std::fs::canonicalize(path).ok())
         .map(|path| path.with_file_name("margayd"))
         .filter(|path| path.exists());
-    let program = std::env::var_os("MARGAYD")
-        .map(PathBuf::from)
-        .or(beside)
-        .unwrap_or_else(|| PathBuf::from("margayd"));
+    let program =
+        std::env::var_os("MARGAYD").map(PathBuf::from).or(beside).unwrap_or_else(|| PathBuf::from("margayd"));
     let error = std::process::Command::new(&program).arg("init").args(argv).exec();
     eprintln!("Error: cannot execute {}: {error}", program.display());
     1

@@ -145,7 +145,12 @@ mod tests {
         render.text(&piece(Some("n1"), "on\n")).unwrap();
         render.text(&piece(Some("n1"), "on\n")).unwrap();
         render.expect_replay();
-        for text in [piece(Some("n2"), "on\n"), piece(Some("n1"), "on\n"), piece(Some("n1"), "on\n"), piece(Some("n1"), "on\n")] {
+        for text in [
+            piece(Some("n2"), "on\n"),
+            piece(Some("n1"), "on\n"),
+            piece(Some("n1"), "on\n"),
+            piece(Some("n1"), "on\n"),
+        ] {
             render.text(&text).unwrap();
         }
         assert_eq!(render.out, b"n1: on\nn1: on\nn2: on\nn1: on\n");

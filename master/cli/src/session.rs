@@ -36,7 +36,8 @@ pub async fn run(config: &Config, run: Run) -> i32 {
         }
     };
     let Ok(interrupt) = signal(SignalKind::interrupt()) else { return 1 };
-    let mut session = Session { run, screen, stdin: Stdin::default(), interrupt, interrupted: false, sent: false };
+    let mut session =
+        Session { run, screen, stdin: Stdin::default(), interrupt, interrupted: false, sent: false };
     let mut masters = masters;
     let status = session.keep_trying(&mut masters, Duration::from_secs(config.patience)).await;
     masters.farewell().await;

@@ -161,7 +161,9 @@ mod tests {
         let pieces = read_file(&path, 1 << 20);
         assert_eq!(pieces.len(), 2);
         assert!(matches!(&pieces[1], Input::File { bytes, last: true, .. } if bytes.len() == 1));
-        assert!(matches!(&read_file(&path, 10)[..], [Input::FileError { reason, .. }] if reason.contains("larger")));
+        assert!(
+            matches!(&read_file(&path, 10)[..], [Input::FileError { reason, .. }] if reason.contains("larger"))
+        );
         write_file(&path, b"", 0o600).unwrap();
         assert!(matches!(&read_file(&path, 10)[..], [Input::File { last: true, .. }]));
         std::fs::remove_dir_all(&folder).unwrap();
@@ -170,6 +172,8 @@ mod tests {
     #[test]
     fn a_missing_file_is_told_in_the_system_s_words() {
         let pieces = read_file("/nonexistent/file", 10);
-        assert!(matches!(&pieces[..], [Input::FileError { reason, .. }] if reason == "No such file or directory"));
+        assert!(
+            matches!(&pieces[..], [Input::FileError { reason, .. }] if reason == "No such file or directory")
+        );
     }
 }

@@ -1,0 +1,244 @@
+//! Actions of this master: what runs now and what ended lately, with its output.
+//!
+//! The numbers and the fact that an action was begun and ended are in the replicated tables; the output is
+//! here only, as long as it is kept. Invariant: a user has at most the allowed number of outstanding actions.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+use wire::ids::RequestId;
+
+use crate::spool::{End, Spool};
+
+/// What an action is, for those who list it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// The request that made it.
+    pub request: RequestId,
+    /// Its number in the tables; none for a question that was not written down.
+    pub id: Option<u64>,
+    /// Whose.
+    pub user: String,
+    /// The command with its arguments, passwords masked.
+    pub command: String,
+    /// Unix seconds.
+    pub started: u64,
+}
+
+/// An action that runs or ran here.
+#[derive(Debug)]
+pub struct Live {
+    /// What it is.
+    pub about: About,
+    /// Its output.
+    pub spool: Spool,
+    cancel: watch::Sender<bool>,
+}
+
+impl Live {
+    /// Asks it to end.
+    pub fn cancel(&self) {
+        self.cancel.send_replace(true);
+    }
+
+    /// Whether it was asked to end.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        *self.cancel.borrow()
+    }
+
+    /// Waits until it is asked to end.
+    pub async fn cancelled(&self) {
+        // The sender lives in `self`: it cannot be gone.
+        let _ = self.cancel.subscribe().wait_for(|cancelled| *cancelled).await;
+    }
+}
+
+/// Why an action was not begun.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{user} has {limit} outstanding actions already; wait for one or cancel one (margay action list)")]
+pub struct TooMany {
+    user: String,
+    limit: usize,
+}
+
+/// All actions of this master. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Actions {
+    inner: Arc<Mutex<Inner>>,
+    limits: Limits,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    per_user: usize,
+    kept: usize,
+    kept_for: Duration,
+    per_node: usize,
+    per_action: usize,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    by_request: HashMap<RequestId, Arc<Live>>,
+    by_id: BTreeMap<u64, RequestId>,
+    running: BTreeMap<String, usize>,
+    ended: VecDeque<(RequestId, Instant)>,
+}
+
+/// A seat among a user's outstanding requests, free again when dropped.
+#[derive(Debug)]
+pub struct Seat {
+    inner: Arc<Mutex<Inner>>,
+    user: String,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = inner.running.get_mut(&self.user) {
+            *count -= 1;
+            if *count == 0 {
+                inner.running.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl Actions {
+    /// No actions yet.
+    #[must_use]
+    pub fn new(limits: &crate::config::Limits) -> Self {
+        let limits = Limits {
+            per_user: limits.actions_per_user,
+            kept: limits.actions_kept,
+            kept_for: Duration::from_secs(limits.output_kept),
+            per_node: limits.output_per_node,
+            per_action: limits.output_per_action,
+        };
+        Self { inner: Arc::default(), limits }
+    }
+
+    /// Takes a seat for one request of a user.
+    ///
+    /// # Errors
+    /// [`TooMany`] when all are taken.
+    pub fn seat(&self, user: &str) -> Result<Seat, TooMany> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = inner.running.entry(user.to_owned()).or_default();
+        if *count >= self.limits.per_user {
+            return Err(TooMany { user: user.to_owned(), limit: self.limits.per_user });
+        }
+        *count += 1;
+        Ok(Seat { inner: self.inner.clone(), user: user.to_owned() })
+    }
+
+    /// Begins an action, or finds the one that this request began before.
+    ///
+    /// # Errors
+    /// The action that is there already.
+    pub fn begin(&self, about: About) -> Result<Arc<Live>, Arc<Live>> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(live) = inner.by_request.get(&about.request) {
+            return Err(live.clone());
+        }
+        let spool = Spool::new(self.limits.per_node, self.limits.per_action);
+        let live = Arc::new(Live { about, spool, cancel: watch::Sender::new(false) });
+        inner.by_request.insert(live.about.request, live.clone());
+        if let Some(id) = live.about.id {
+            inner.by_id.insert(id, live.about.request);
+        }
+        Ok(live)
+    }
+
+    /// Ends an action; its output is kept for a while.
+    pub fn end(&self, live: &Live, end: End) {
+        live.spool.finish(end);
+        let now = Instant::now();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.ended.push_back((live.about.request, now));
+        while inner.ended.len() > self.limits.kept
+            || inner.ended.front().is_some_and(|(_, ended)| now.duration_since(*ended) > self.limits.kept_for)
+        {
+            let Some((request, _)) = inner.ended.pop_front() else { break };
+            if let Some(id) = inner.by_request.remove(&request).and_then(|live| live.about.id) {
+                inner.by_id.remove(&id);
+            }
+        }
+    }
+
+    /// The action that a request made.
+    #[must_use]
+    pub fn of_request(&self, request: RequestId) -> Option<Arc<Live>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).by_request.get(&request).cloned()
+    }
+
+    /// The action with this number.
+    #[must_use]
+    pub fn of_id(&self, id: u64) -> Option<Arc<Live>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_id.get(&id).and_then(|request| inner.by_request.get(request)).cloned()
+    }
+
+    /// Everything that runs now.
+    #[must_use]
+    pub fn running(&self) -> Vec<Arc<Live>> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.by_request.values().filter(|live| live.spool.end().is_none()).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn about(sequence: u64) -> About {
+        About {
+            request: RequestId { client: 1, sequence },
+            id: Some(sequence),
+            user: "ann".into(),
+            command: "rpower n1 on".into(),
+            started: 0,
+        }
+    }
+
+    fn actions(per_user: usize, kept: usize) -> Actions {
+        Actions::new(&crate::config::Limits {
+            actions_per_user: per_user,
+            actions_kept: kept,
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn a_request_that_is_sent_again_finds_its_action() {
+        let actions = actions(4, 4);
+        let first = actions.begin(about(1)).unwrap();
+        assert!(Arc::ptr_eq(&actions.begin(about(1)).unwrap_err(), &first));
+    }
+
+    #[test]
+    fn a_user_who_has_all_seats_waits_for_a_free_one() {
+        let actions = actions(2, 4);
+        let seat = actions.seat("ann").unwrap();
+        let _other = actions.seat("ann").unwrap();
+        assert!(actions.seat("ann").is_err());
+        assert!(actions.seat("bob").is_ok());
+        drop(seat);
+        assert!(actions.seat("ann").is_ok());
+    }
+
+    #[test]
+    fn only_so_many_ended_actions_are_kept() {
+        let actions = actions(9, 2);
+        for sequence in 1..=4 {
+            let live = actions.begin(about(sequence)).unwrap();
+            actions.end(&live, End { status: 0, revision: 1 });
+        }
+        assert!(actions.of_id(2).is_none());
+        assert!(actions.of_id(3).is_some() && actions.of_id(4).is_some());
+    }
+}

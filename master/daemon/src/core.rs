@@ -1,0 +1,181 @@
+//! What every part of a master shares.
+
+use std::sync::Arc;
+
+use link::{Credentials, Endpoint};
+use service::{Clock, Drain, Health};
+use state::{Entry, Outcome, Precondition, RowChange, State, Transaction};
+use tokio::sync::broadcast;
+use wire::ids::RequestId;
+
+use crate::actions::Actions;
+use crate::audit::Questions;
+use crate::config::Config;
+use crate::group::{Group, Trouble};
+use crate::locks::Locks;
+use crate::machine::{Answer, Committed, Watchers};
+use crate::pki::Pki;
+use crate::racks::Racks;
+
+/// The shared parts. Clones are the same master.
+#[derive(Debug, Clone)]
+pub struct Core(Arc<Parts>);
+
+/// See [`Core`].
+#[derive(Debug)]
+pub struct Parts {
+    /// Settings.
+    pub config: Config,
+    /// Time.
+    pub clock: Clock,
+    /// Tasks and their end.
+    pub drain: Drain,
+    /// Numbers about this master.
+    pub health: Health,
+    /// The replicated state.
+    pub group: Group,
+    /// Who is told of committed changes.
+    pub watchers: Watchers,
+    /// Certificates.
+    pub pki: Pki,
+    /// What this master shows.
+    pub credentials: Credentials,
+    /// The one UDP socket.
+    pub endpoint: Endpoint,
+    /// Service nodes that are connected here.
+    pub racks: Racks,
+    /// Actions that run here.
+    pub actions: Actions,
+    /// Nodes that are acted on.
+    pub locks: Locks,
+    /// Plain questions that were asked.
+    pub questions: Questions,
+}
+
+impl std::ops::Deref for Core {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// Who asks: the name from the certificate, and the address for policy and audit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub user: String,
+    /// Address with port.
+    pub address: String,
+}
+
+impl Caller {
+    /// The address without its port.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        self.address.rsplit_once(':').map_or(&self.address, |(host, _)| host)
+    }
+}
+
+impl Core {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self(Arc::new(parts))
+    }
+
+    /// The name in errors.
+    #[must_use]
+    pub fn server(&self) -> &str {
+        &self.config.cluster
+    }
+
+    /// Reads the applied state. Short: nothing is applied meanwhile.
+    pub fn read<R>(&self, read: impl FnOnce(&State) -> R) -> R {
+        self.group.read(|machine| read(machine.state()))
+    }
+
+    /// Waits until everything that was acknowledged before this call is visible to [`Core::read`].
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn barrier(&self) -> Result<(), Trouble> {
+        self.group.barrier().await
+    }
+
+    /// Committed changes from now on; a receiver that lags must read everything anew.
+    #[must_use]
+    pub fn committed(&self) -> broadcast::Receiver<Arc<Committed>> {
+        self.watchers.subscribe()
+    }
+
+    /// Whether this member leads now.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.group.status().borrow().leads
+    }
+
+    /// Address of the leader; empty when there is none.
+    #[must_use]
+    pub fn leader(&self) -> String {
+        let leader = self.group.status().borrow().leader;
+        let members = self.config.members();
+        members
+            .into_iter()
+            .find(|member| member.id == leader)
+            .map_or_else(String::new, |member| member.address)
+    }
+
+    /// Proposes an entry and waits until it is applied here.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn propose(&self, entry: &Entry) -> Result<Answer, Trouble> {
+        let bytes = wire::frame::encode(entry).map_err(|error| Trouble::Refused(error.to_string()))?;
+        self.group.propose(bytes).await
+    }
+
+    /// Changes rows as this master itself.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn change(&self, command: &str, changes: Vec<RowChange>) -> Result<Answer, Trouble> {
+        self.transact("master", command, None, Vec::new(), changes).await
+    }
+
+    /// Proposes a transaction.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub async fn transact(
+        &self,
+        author: &str,
+        command: &str,
+        request: Option<RequestId>,
+        preconditions: Vec<Precondition>,
+        changes: Vec<RowChange>,
+    ) -> Result<Answer, Trouble> {
+        let transaction = Transaction {
+            author: author.to_owned(),
+            command: command.to_owned(),
+            request,
+            time: self.clock.unix(),
+            preconditions,
+            changes,
+        };
+        self.propose(&Entry::Transaction(transaction)).await
+    }
+}
+
+/// The outcome of a transaction; a repeated one counts as done.
+///
+/// # Errors
+/// When it was refused.
+pub fn done(answer: &Answer) -> Result<&Outcome, Trouble> {
+    let none = || Trouble::Refused("the entry was no transaction".to_owned());
+    let outcome = answer.outcome.as_ref().ok_or_else(none)?;
+    match &outcome.refused {
+        None => Ok(outcome),
+        Some(refusal) => Err(Trouble::Refused(refusal.to_string())),
+    }
+}
