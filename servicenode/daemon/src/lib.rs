@@ -5,5 +5,10 @@
 //! the [`mirror`]. Knows nothing of tables, commands or policies.
 
 pub mod boots;
+pub mod bootstate;
+pub mod dhcp_sock;
+pub mod http;
 pub mod mirror;
+pub mod switches;
+pub mod tftp_sock;
 pub mod tokens;
