@@ -1,0 +1,180 @@
+//! Options and arguments, as xCAT's commands read them: bundled short options (`-Vf`), long options that may be
+//! shortened as long as they are unambiguous, options between the arguments, `--` to end them.
+
+/// An option a command knows.
+#[derive(Debug, Clone, Copy)]
+pub struct Opt {
+    /// Letter.
+    pub short: Option<char>,
+    /// Word without dashes; empty when it has none.
+    pub long: &'static str,
+    /// Takes a value.
+    pub value: bool,
+}
+
+/// An option without a value.
+pub const fn flag(short: char, long: &'static str) -> Opt {
+    Opt { short: Some(short), long, value: false }
+}
+
+/// A long option without a value.
+pub const fn word(long: &'static str) -> Opt {
+    Opt { short: None, long, value: false }
+}
+
+/// An option with a value.
+pub const fn value(short: char, long: &'static str) -> Opt {
+    Opt { short: Some(short), long, value: true }
+}
+
+/// A long option with a value.
+pub const fn word_value(long: &'static str) -> Opt {
+    Opt { short: None, long, value: true }
+}
+
+/// What was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Given {
+    /// Options in order, by their long name (or the letter when there is none), with values.
+    options: Vec<(String, String)>,
+    /// Arguments in order.
+    pub rest: Vec<String>,
+}
+
+/// An option that is not known, ambiguous, or lacks its value.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Wrong {
+    /// Not known.
+    #[error("Unknown option: {0}")]
+    Unknown(String),
+    /// The beginning of several.
+    #[error("Option {0} is ambiguous")]
+    Ambiguous(String),
+    /// Its value is missing.
+    #[error("Option {0} requires an argument")]
+    NoValue(String),
+}
+
+impl Given {
+    /// Whether the option was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.options.iter().any(|(n, _)| n == name)
+    }
+
+    /// The last value of the option.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        self.options.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// All values of the option, in order.
+    pub fn values(&self, name: &str) -> Vec<&str> {
+        self.options.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
+    }
+}
+
+/// Sorts arguments into options and the rest. With `mixed` false options end at the first argument.
+///
+/// # Errors
+/// [`Wrong`], with the option as it was typed.
+pub fn read(args: &[String], known: &[Opt], mixed: bool) -> Result<Given, Wrong> {
+    let mut given = Given::default();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--" {
+            given.rest.extend(args.cloned());
+            break;
+        }
+        if let Some(long) = arg.strip_prefix("--") {
+            let (name, inline) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            let opt = by_word(name, known)?;
+            let value = match (opt.value, inline) {
+                (false, None) => String::new(),
+                (false, Some(_)) => return Err(Wrong::Unknown(name.to_owned())),
+                (true, Some(value)) => value,
+                (true, None) => args.next().cloned().ok_or_else(|| Wrong::NoValue(name.to_owned()))?,
+            };
+            given.options.push((name_of(opt), value));
+        } else if let Some(letters) = arg.strip_prefix('-').filter(|letters| !letters.is_empty()) {
+            let mut letters = letters.char_indices();
+            while let Some((at, letter)) = letters.next() {
+                let opt = known
+                    .iter()
+                    .find(|opt| opt.short == Some(letter))
+                    .ok_or_else(|| Wrong::Unknown(letter.to_string()))?;
+                if !opt.value {
+                    given.options.push((name_of(opt), String::new()));
+                    continue;
+                }
+                let inline = &arg[1 + at + letter.len_utf8()..];
+                let value = match inline.is_empty() {
+                    true => args.next().cloned().ok_or_else(|| Wrong::NoValue(letter.to_string()))?,
+                    false => inline.strip_prefix('=').unwrap_or(inline).to_owned(),
+                };
+                given.options.push((name_of(opt), value));
+                break;
+            }
+        } else {
+            given.rest.push(arg.clone());
+            if !mixed {
+                given.rest.extend(args.cloned());
+                break;
+            }
+        }
+    }
+    Ok(given)
+}
+
+fn by_word<'k>(name: &str, known: &'k [Opt]) -> Result<&'k Opt, Wrong> {
+    if let Some(opt) = known.iter().find(|opt| !opt.long.is_empty() && opt.long == name) {
+        return Ok(opt);
+    }
+    let mut hits = known.iter().filter(|opt| !name.is_empty() && opt.long.starts_with(name));
+    match (hits.next(), hits.next()) {
+        (Some(opt), None) => Ok(opt),
+        (Some(_), Some(_)) => Err(Wrong::Ambiguous(name.to_owned())),
+        _ => Err(Wrong::Unknown(name.to_owned())),
+    }
+}
+
+fn name_of(opt: &Opt) -> String {
+    match (opt.long, opt.short) {
+        ("", Some(letter)) => letter.to_string(),
+        (long, _) => long.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const KNOWN: &[Opt] =
+        &[flag('V', "verbose"), flag('f', "force"), value('t', "type"), word("version"), word_value("at")];
+
+    fn check(args: &[&str]) -> Result<Given, Wrong> {
+        let args: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
+        read(&args, KNOWN, true)
+    }
+
+    #[test]
+    fn short_options_are_bundled_and_may_carry_their_value() {
+        let given = check(&["-Vf", "n1", "-tnode", "-t", "group"]).unwrap();
+        assert!(given.has("verbose") && given.has("force"));
+        assert_eq!(given.values("type"), ["node", "group"]);
+        assert_eq!(given.rest, ["n1"]);
+    }
+
+    #[test]
+    fn long_options_may_be_shortened_unless_ambiguous() {
+        assert!(check(&["--for"]).unwrap().has("force"));
+        assert_eq!(check(&["--ver"]), Err(Wrong::Ambiguous("ver".into())));
+        assert_eq!(check(&["--at=5"]).unwrap().value("at"), Some("5"));
+        assert_eq!(check(&["--nosuch"]), Err(Wrong::Unknown("nosuch".into())));
+        assert_eq!(check(&["-x"]), Err(Wrong::Unknown("x".into())));
+        assert_eq!(check(&["--type"]), Err(Wrong::NoValue("type".into())));
+        assert_eq!(check(&["--", "-x"]).unwrap().rest, ["-x"]);
+    }
+}

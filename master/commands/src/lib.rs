@@ -1,0 +1,15 @@
+//! Commands as plans: (arguments, committed state, what the client sent) to a [`Plan`] value.
+//!
+//! Each command is one function without side effects. It answers, or says which rows to change, or what to do
+//! with which nodes, or what it still needs to know. One executor in the daemon carries plans out, so policy can
+//! judge what a plan touches and a command is tested without a network.
+//!
+//! The crate knows nothing of sockets, files and time. No command knows another.
+
+pub mod args;
+pub mod plan;
+pub mod registry;
+
+
+pub use plan::{Change, Ctx, Effect, FanOut, Inputs, Interface, Need, Output, Plan};
+pub use registry::{Command, Range, commands, find, resolve};

@@ -1,0 +1,308 @@
+//! What a command wants: the value that policy judges and the executor carries out.
+
+use std::collections::BTreeMap;
+
+use noderange::Options;
+use state::{Files, Precondition, RowChange, State};
+use wire::client::Text;
+use wire::op::{NodeOp, Stream};
+
+/// Pieces of output are cut at about this size, in bytes.
+const PIECE: usize = 64 * 1024;
+/// Largest file or standard input a command reads, in bytes.
+pub const MAX_INPUT: u64 = 64 << 20;
+
+/// Everything a command may look at.
+#[derive(Debug, Clone, Copy)]
+pub struct Ctx<'a> {
+    /// The committed state.
+    pub state: &'a State,
+    /// The command's canonical name.
+    pub command: &'a str,
+    /// Arguments after the name.
+    pub args: &'a [String],
+    /// Who asks: the name in the certificate.
+    pub caller: &'a str,
+    /// The cluster's name, as messages show it in brackets.
+    pub cluster: &'a str,
+    /// Unix seconds.
+    pub now: u64,
+    /// Version text of the product.
+    pub version: &'a str,
+    /// The client's environment, as far as commands know it.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Files of the client that it sent because a plan needed them.
+    pub files: &'a Files,
+    /// Standard input, if it was asked for.
+    pub stdin: Option<&'a [u8]>,
+    /// Facts about the master's machine that plans needed.
+    pub inputs: &'a Inputs,
+}
+
+/// Facts about the master's own machine, given when a plan asked for them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inputs {
+    /// Content of the hosts file.
+    pub hosts: Option<String>,
+    /// Network interfaces.
+    pub interfaces: Option<Vec<Interface>>,
+    /// Membership of the masters and connected service nodes, one line each, for `lsxcatd` and `status`.
+    pub status: Option<Vec<String>>,
+}
+
+/// A network interface of the master with one IPv4 address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Address.
+    pub address: std::net::Ipv4Addr,
+    /// Length of the network's prefix.
+    pub prefix: u8,
+    /// MTU.
+    pub mtu: u32,
+    /// Gateway reached through it, if it has a default route.
+    pub gateway: Option<std::net::Ipv4Addr>,
+}
+
+/// What a command wants. Variants are added by the families that need them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Plan {
+    /// Nothing is changed; this is the answer.
+    Answer(Output),
+    /// Rows are changed in one transaction, then the answer is given.
+    Change(Change),
+    /// Nodes are asked or told something.
+    FanOut(FanOut),
+    /// The plan must be made again with this in the context.
+    Need(Need),
+}
+
+/// A change of rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Rows.
+    pub changes: Vec<RowChange>,
+    /// Checked when the transaction is applied; on a conflict the plan is made again.
+    pub preconditions: Vec<Precondition>,
+    /// Done by the executor after the commit, in order.
+    pub effects: Vec<Effect>,
+    /// The answer after the commit.
+    pub output: Output,
+}
+
+/// Something on the master's machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The new content of the hosts file.
+    WriteHosts(String),
+}
+
+/// An operation on nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FanOut {
+    /// What each node is asked.
+    pub op: NodeOp,
+    /// The nodes, unique, in byte order.
+    pub nodes: Vec<String>,
+    /// Nodes at a time per service node; 0: the service node's default.
+    pub window: u32,
+    /// Seconds each node has; 0: the operation's default.
+    pub deadline: u64,
+    /// Said before the first node answers.
+    pub output: Output,
+}
+
+/// Something a plan needs to know first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Need {
+    /// The content of a file on the client's machine.
+    File {
+        /// Path as the user named it.
+        path: String,
+        /// Most bytes.
+        limit: u64,
+    },
+    /// The client's standard input.
+    Stdin {
+        /// Most bytes.
+        limit: u64,
+    },
+    /// [`Inputs::hosts`].
+    Hosts,
+    /// [`Inputs::interfaces`].
+    Interfaces,
+    /// [`Inputs::status`].
+    Status,
+}
+
+/// Lines for the client and an exit status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// In order.
+    pub items: Vec<Text>,
+    /// Exit status.
+    pub status: u8,
+}
+
+impl Output {
+    /// No lines, status 0.
+    pub fn new() -> Output {
+        Output::default()
+    }
+
+    /// Adds a line to standard output.
+    pub fn line(&mut self, text: &str) {
+        self.push(Stream::Out, text, true);
+    }
+
+    /// Adds text to standard output as it is.
+    pub fn text(&mut self, text: &str) {
+        self.push(Stream::Out, text, false);
+    }
+
+    /// Adds a line to standard error.
+    pub fn complain(&mut self, text: &str) {
+        self.push(Stream::Err, text, true);
+    }
+
+    /// Adds `Error: [cluster]: text` to standard error; the status becomes 1 if it is 0.
+    pub fn error(&mut self, ctx: &Ctx<'_>, text: &str) {
+        self.complain(&format!("Error: [{}]: {text}", ctx.cluster));
+        self.status = self.status.max(1);
+    }
+
+    /// Adds `Warning: [cluster]: text` to standard error.
+    pub fn warn(&mut self, ctx: &Ctx<'_>, text: &str) {
+        self.complain(&format!("Warning: [{}]: {text}", ctx.cluster));
+    }
+
+    /// The same with another status.
+    #[must_use]
+    pub fn status(mut self, status: u8) -> Output {
+        self.status = status;
+        self
+    }
+
+    /// Everything of one stream as text.
+    pub fn all(&self, stream: Stream) -> String {
+        let bytes: Vec<u8> =
+            self.items.iter().filter(|i| i.stream == stream).flat_map(|i| i.text.clone()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    fn push(&mut self, stream: Stream, text: &str, line: bool) {
+        let fits = |item: &&mut Text| {
+            item.stream == stream && item.node.is_none() && item.text.len() + text.len() < PIECE
+        };
+        let item = match self.items.last_mut().filter(fits) {
+            Some(item) => item,
+            None => {
+                self.items.push(Text { stream, node: None, text: Vec::new() });
+                match self.items.last_mut() {
+                    Some(item) => item,
+                    None => return,
+                }
+            }
+        };
+        item.text.extend_from_slice(text.as_bytes());
+        if line {
+            item.text.push(b'\n');
+        }
+    }
+}
+
+impl From<Output> for Plan {
+    fn from(output: Output) -> Plan {
+        Plan::Answer(output)
+    }
+}
+
+impl Plan {
+    /// An answer that is one error.
+    pub fn error(ctx: &Ctx<'_>, text: &str) -> Plan {
+        let mut output = Output::new();
+        output.error(ctx, text);
+        Plan::Answer(output)
+    }
+
+    /// The usage on standard error with a status.
+    pub fn usage(usage: &str, status: u8) -> Plan {
+        let mut output = Output::new();
+        output.push(Stream::Err, usage, !usage.ends_with('\n'));
+        Plan::Answer(output.status(status))
+    }
+
+    /// The usage on standard output, status 0.
+    pub fn help(usage: &str) -> Plan {
+        let mut output = Output::new();
+        output.push(Stream::Out, usage, !usage.ends_with('\n'));
+        Plan::Answer(output)
+    }
+}
+
+impl Ctx<'_> {
+    /// How bare numbers become names, from the client's environment.
+    pub fn range_options(&self) -> Options {
+        let get = |key: &str| self.environment.get(key).cloned();
+        Options {
+            prefix: get("XCAT_NODE_PREFIX").unwrap_or_else(|| "node".to_owned()),
+            suffix: get("XCAT_NODE_SUFFIX").unwrap_or_default(),
+        }
+    }
+
+    /// Expands a noderange. `Err` is the plan to answer with: an error, or the need of a file.
+    pub fn nodes(&self, range: &str) -> Result<Vec<String>, Plan> {
+        let (nodes, missing) = self.expand(range)?;
+        if missing.is_empty() {
+            return Ok(nodes);
+        }
+        let mut output = Output::new();
+        output.complain(&invalid(&missing));
+        if let Some((position, what)) = malformed(range) {
+            output.complain(&format!("noderange: {what} at position {position}"));
+        }
+        Err(Plan::Answer(output.status(1)))
+    }
+
+    /// Expands a noderange into existing nodes and missing names.
+    pub fn expand(&self, range: &str) -> Result<(Vec<String>, Vec<String>), Plan> {
+        match self.state.expand(range, self.files, &self.range_options()) {
+            Ok(found) => Ok((found.nodes, found.missing.into_iter().map(|m| m.name).collect())),
+            Err(noderange::Error::NeedFile(path)) => Err(Plan::Need(Need::File { path, limit: MAX_INPUT })),
+            Err(error) => Err(Plan::error(self, &error.to_string())),
+        }
+    }
+
+    /// The content of a file of the client. `Err` is the plan to answer with, `Ok(None)`: it has no such file.
+    pub fn file(&self, path: &str) -> Result<Option<&[u8]>, Plan> {
+        match self.files.get(path) {
+            Some(content) => Ok(content.as_deref()),
+            None => Err(Plan::Need(Need::File { path: path.to_owned(), limit: MAX_INPUT })),
+        }
+    }
+
+    /// Standard input. `Err` is the plan to answer with.
+    pub fn input(&self) -> Result<&[u8], Plan> {
+        self.stdin.ok_or(Plan::Need(Need::Stdin { limit: MAX_INPUT }))
+    }
+}
+
+/// xCAT's words for names that do not exist.
+pub fn invalid(missing: &[String]) -> String {
+    format!("Error: Invalid nodes and/or groups in noderange: {}", missing.join(","))
+}
+
+/// Where a noderange is not well formed, though it could be taken for a name: brackets without a partner.
+fn malformed(range: &str) -> Option<(usize, &'static str)> {
+    let mut open = None;
+    for (index, c) in range.chars().enumerate() {
+        match c {
+            '[' if open.is_some() => return Some((index + 1, "'[' inside brackets")),
+            '[' => open = Some(index + 1),
+            ']' if open.take().is_none() => return Some((index + 1, "']' without '['")),
+            _ => {}
+        }
+    }
+    open.map(|position| (position, "'[' is not closed"))
+}

@@ -1,0 +1,64 @@
+//! All commands, one line each.
+
+use crate::plan::{Ctx, Plan};
+
+/// Where a command has its noderange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// It has none.
+    None,
+    /// Its first argument that is not an option names existing nodes.
+    First,
+    /// Its first argument that is not an option is a noderange of names that need not exist.
+    New,
+}
+
+/// A command.
+#[derive(Debug)]
+pub struct Command {
+    /// Its name, which is xCAT's where xCAT has it.
+    pub name: &'static str,
+    /// Further names.
+    pub aliases: &'static [&'static str],
+    /// One sentence for the list of commands.
+    pub summary: &'static str,
+    /// What `-h` prints.
+    pub usage: &'static str,
+    /// Whether it may change rows or nodes; a plain read can be answered by a follower.
+    pub writes: bool,
+    /// Where its noderange is.
+    pub range: Range,
+    /// Makes the plan.
+    pub plan: fn(&Ctx<'_>) -> Plan,
+}
+
+static COMMANDS: &[&Command] = &[];
+
+/// All commands of this crate.
+pub fn commands() -> &'static [&'static Command] {
+    COMMANDS
+}
+
+/// The command of this name or alias.
+pub fn find(name: &str) -> Option<&'static Command> {
+    COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name)).copied()
+}
+
+/// The command and its arguments for a call by name, or of `margay` with the name as its first argument.
+pub fn resolve<'a>(called: &str, argv: &'a [String]) -> Option<(&'static Command, &'a [String])> {
+    if called == "margay" {
+        let (name, rest) = argv.split_first()?;
+        return Some((find(name)?, rest));
+    }
+    Some((find(called)?, argv))
+}
+
+impl Command {
+    /// The noderange among the arguments, if the command has one and it was given.
+    pub fn range_text<'a>(&self, args: &'a [String]) -> Option<&'a str> {
+        match self.range {
+            Range::None => None,
+            Range::First | Range::New => args.iter().map(String::as_str).find(|a| !a.starts_with('-')),
+        }
+    }
+}
