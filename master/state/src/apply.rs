@@ -33,6 +33,7 @@ pub struct State {
     /// Visible members of groups that nodes name.
     pub(crate) members: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     pub(crate) patterns: Patterns,
+    pub(crate) clocks: rack::Clocks,
     outcomes: HashMap<RequestId, Outcome>,
     order: VecDeque<(u64, RequestId)>,
 }
@@ -44,6 +45,10 @@ pub struct Applied {
     pub outcome: Option<Outcome>,
     /// Rows that changed, for watchers; all at the outcome's revision.
     pub events: Vec<Event>,
+    /// What became of each event of racks.
+    pub rack: Vec<crate::discovery::Outcome>,
+    /// For those who wait at nodes, on every master.
+    pub notices: Vec<crate::discovery::Notice>,
     /// For the store, in order: key and value, or `None` to delete.
     pub writes: Vec<(Vec<u8>, Option<Vec<u8>>)>,
 }
@@ -143,6 +148,7 @@ impl State {
             nodes: BTreeMap::new(),
             members: HashMap::new(),
             patterns: Patterns::default(),
+            clocks: rack::Clocks::default(),
             outcomes: HashMap::new(),
             order: VecDeque::new(),
         }
@@ -153,6 +159,9 @@ impl State {
         let mut state = State::new();
         let mut outcomes = Vec::new();
         for (key, value) in pairs {
+            if state.load_clocks(&key, &value) {
+                continue;
+            }
             if key == KEY_REVISION {
                 state.revision = number(&value).unwrap_or(0);
             } else if let Some(rest) = key.strip_prefix(b"t/") {
@@ -216,6 +225,7 @@ impl State {
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
         match entry {
             Entry::Transaction(transaction) => self.transact(index, transaction),
+            Entry::Rack(entry) => self.rack(entry),
         }
     }
 
@@ -255,8 +265,9 @@ impl State {
                 let holds = row.is_some() == *existed && row.is_none_or(|(_, row)| row.revision <= *at);
                 (!holds).then(|| Refusal::Conflict { table: table.clone(), key: key.join(",") })
             }
-            Precondition::Absent { table, key } => find(table, key)
-                .map(|_| Refusal::Exists { table: table.clone(), key: key.join(",") }),
+            Precondition::Absent { table, key } => {
+                find(table, key).map(|_| Refusal::Exists { table: table.clone(), key: key.join(",") })
+            }
             Precondition::Value { table, key, column, value } => {
                 let column_id = schema().table(table).and_then(|t| schema().def(t).column(column));
                 let text = find(table, key).zip(column_id).map(|((_, row), column)| row.text(column));
@@ -390,7 +401,9 @@ impl State {
             rows.push(PastRow { table: name.to_owned(), id: event.id, old, new });
             if self.changed[event.table.0] != revision {
                 self.changed[event.table.0] = revision;
-                applied.writes.push((format!("v/{name}").into_bytes(), Some(revision.to_be_bytes().to_vec())));
+                applied
+                    .writes
+                    .push((format!("v/{name}").into_bytes(), Some(revision.to_be_bytes().to_vec())));
             }
         }
         for (piece, rows) in rows.chunks(PIECE).enumerate() {
@@ -405,6 +418,7 @@ impl State {
                 applied.writes.push((history_key(revision, piece), Some(value)));
             }
         }
+        self.note_config(applied);
         applied.writes.push((KEY_REVISION.to_vec(), Some(revision.to_be_bytes().to_vec())));
     }
 
@@ -497,5 +511,6 @@ fn cells(row: &Row) -> Vec<(u16, String)> {
     row.values().filter_map(|(i, v)| Some((u16::try_from(i).ok()?, v.to_owned()))).collect()
 }
 
+mod rack;
 #[cfg(test)]
 mod tests;

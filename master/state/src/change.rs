@@ -8,6 +8,8 @@ use wire::{Decode, Encode};
 pub enum Entry {
     /// Change rows.
     Transaction(Transaction),
+    /// What racks told; the rows follow from it.
+    Rack(crate::discovery::RackEntry),
 }
 
 /// Row changes that happen together or not at all, at one revision.

@@ -232,13 +232,17 @@ pub struct Times {
 pub fn decide(tables: &dyn Tables, event: &RackEvent, times: Times) -> Verdict {
     match event {
         RackEvent::Enrol(enrolment) => admit::enrol(tables, enrolment, times),
-        RackEvent::Report { rack, node, report, at } => report::report(tables, rack, node, report, *at, times),
+        RackEvent::Report { rack, node, report, at } => {
+            report::report(tables, rack, node, report, *at, times)
+        }
         RackEvent::Audit { who, what } => Verdict::refused(who, what, Outcome::Stored),
         RackEvent::Open(open) => waits::open(tables, open, times),
         RackEvent::Arm { nodes } => waits::arm(tables, nodes),
         RackEvent::Close { nodes, end, request } => waits::close(tables, nodes, *end, *request, times),
         RackEvent::Sweep { keep } => waits::sweep(tables, *keep, times),
-        RackEvent::Join { name, digest, fingerprint } => admit::join(tables, name, digest, fingerprint, times),
+        RackEvent::Join { name, digest, fingerprint } => {
+            admit::join(tables, name, digest, fingerprint, times)
+        }
     }
 }
 

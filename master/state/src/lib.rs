@@ -10,6 +10,7 @@
 pub mod actions;
 mod apply;
 pub mod change;
+pub mod discovery;
 mod groups;
 pub mod initial;
 mod object;
@@ -18,6 +19,7 @@ pub mod policy;
 mod resolve;
 pub mod schema;
 mod table;
+pub mod view;
 pub mod waiting;
 
 pub use apply::{Applied, Event, HISTORY, Past, REQUESTS, State};

@@ -21,7 +21,11 @@ impl State {
                 let Some(home) = home else { return Vec::new() };
                 let table = self.table(home.table);
                 let Some(column) = self.name_column(kind, home) else { return Vec::new() };
-                table.rows().filter(|(_, row)| table.enabled(row)).filter_map(|(_, row)| row.get(column)).collect()
+                table
+                    .rows()
+                    .filter(|(_, row)| table.enabled(row))
+                    .filter_map(|(_, row)| row.get(column))
+                    .collect()
             }
         };
         names.into_iter().map(str::to_owned).collect()
@@ -43,7 +47,8 @@ impl State {
         if kind.name == "site" {
             if let Some(table) = self.named("site") {
                 let rows = table.rows().filter(|(_, row)| table.enabled(row));
-                let pairs = rows.filter_map(|(_, row)| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned())));
+                let pairs =
+                    rows.filter_map(|(_, row)| Some((row.get(0)?.to_owned(), row.get(1)?.to_owned())));
                 out.extend(pairs);
             }
             return out;
@@ -96,7 +101,12 @@ impl State {
     }
 
     /// The row that holds an attribute of an object, by name alone (no inheritance).
-    pub fn object_row<'a>(&'a self, kind: &TypeDef, def: &AttributeDef, name: &str) -> Option<(u64, &'a Row)> {
+    pub fn object_row<'a>(
+        &'a self,
+        kind: &TypeDef,
+        def: &AttributeDef,
+        name: &str,
+    ) -> Option<(u64, &'a Row)> {
         let table = self.table(def.table);
         let visible = |(_, row): &(u64, &Row)| table.enabled(row);
         if def.lookup.len() > 1 {

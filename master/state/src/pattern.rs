@@ -250,8 +250,7 @@ impl Expr {
                 })
             }
             Expr::Call(function, arguments) => {
-                let values: Vec<Value> =
-                    arguments.iter().map(|a| a.value(groups)).collect::<Option<_>>()?;
+                let values: Vec<Value> = arguments.iter().map(|a| a.value(groups)).collect::<Option<_>>()?;
                 function.value(&values)?
             }
         })

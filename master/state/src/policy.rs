@@ -122,10 +122,8 @@ mod tests {
 
     fn state(rows: &[(&str, &[(&str, &str)])]) -> State {
         let mut state = State::new();
-        let mut changes: Vec<RowChange> = rows
-            .iter()
-            .map(|(priority, cells)| RowChange::set("policy", &[priority], cells))
-            .collect();
+        let mut changes: Vec<RowChange> =
+            rows.iter().map(|(priority, cells)| RowChange::set("policy", &[priority], cells)).collect();
         for node in ["n1", "n2", "n3"] {
             changes.push(RowChange::set("nodelist", &[node], &[("groups", "all")]));
         }
@@ -135,8 +133,13 @@ mod tests {
 
     fn ask(state: &State, user: &str, command: &str, nodes: &[&str]) -> (bool, Option<String>) {
         let nodes: Vec<String> = nodes.iter().map(|n| (*n).to_owned()).collect();
-        let question =
-            Question { user: Some(user), hosts: &[], command, arguments: &["stat".to_owned()], nodes: &nodes };
+        let question = Question {
+            user: Some(user),
+            hosts: &[],
+            command,
+            arguments: &["stat".to_owned()],
+            nodes: &nodes,
+        };
         let verdict = decide(state, &question);
         (verdict.allowed, verdict.rule)
     }
@@ -165,10 +168,7 @@ mod tests {
 
     #[test]
     fn a_denying_row_that_hits_one_node_denies_all() {
-        let state = state(&[
-            ("1", &[("noderange", "n3"), ("rule", "deny")]),
-            ("2", &[("rule", "allow")]),
-        ]);
+        let state = state(&[("1", &[("noderange", "n3"), ("rule", "deny")]), ("2", &[("rule", "allow")])]);
         assert_eq!(ask(&state, "bob", "rpower", &["n1", "n3"]), (false, Some("1".into())));
         assert_eq!(ask(&state, "bob", "rpower", &["n1"]), (true, Some("2".into())));
     }

@@ -77,12 +77,8 @@ impl State {
     pub fn all_rows(&self, node: &str, table: &str) -> Vec<BTreeMap<&'static str, String>> {
         let Some(table) = schema().table(table) else { return Vec::new() };
         let def = schema().def(table);
-        let rest: Vec<&str> = def
-            .keys
-            .iter()
-            .filter(|&&key| Some(key) != def.node)
-            .map(|&key| def.columns[key].name)
-            .collect();
+        let rest: Vec<&str> =
+            def.keys.iter().filter(|&&key| Some(key) != def.node).map(|&key| def.columns[key].name).collect();
         let mut seen: Vec<Vec<String>> = Vec::new();
         let mut out = Vec::new();
         for owner in self.owners(node, table) {

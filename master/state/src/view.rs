@@ -9,13 +9,15 @@ mod config;
 mod macs;
 mod node;
 mod site;
+mod tables;
 
 use std::collections::BTreeMap;
 
-pub use affected::{Affected, Touch, affected, touches_config};
+pub use affected::{Affected, Touch, affected, shows_config, touches_config};
 pub use macs::{MacEntry, parse_macs};
 pub use node::{bmc_name, in_scope, node_view, servicenodes_of};
 pub use site::{network_of, prefix_length, site_value, site_view};
+pub(crate) use tables::row_of;
 
 /// A row: its columns with a value.
 pub type Row = BTreeMap<String, String>;

@@ -68,7 +68,9 @@ fn the_loaded_state_equals_the_one_that_wrote() {
     let request = RequestId { client: 1, sequence: 1 };
     world.run(Transaction {
         request: Some(request),
-        changes: (1..40).map(|i| RowChange::set("nodelist", &[&format!("n{i}")], &[("groups", "all")])).collect(),
+        changes: (1..40)
+            .map(|i| RowChange::set("nodelist", &[&format!("n{i}")], &[("groups", "all")]))
+            .collect(),
         ..Transaction::default()
     });
     world.change(vec![RowChange::set("hosts", &["all"], &[("ip", r"|n(\d+)|10.0.0.($1)|")])]);
@@ -115,7 +117,8 @@ fn a_row_changed_since_it_was_read_refuses_the_whole() {
     let mut world = World::new();
     world.change(vec![RowChange::set("nodelist", &["n1"], &[("groups", "all")])]);
     world.change(vec![RowChange::set("nodelist", &["n1"], &[("groups", "all,a")])]);
-    let at = |at| Precondition::Unchanged { table: "nodelist".into(), key: vec!["n1".into()], existed: true, at };
+    let at =
+        |at| Precondition::Unchanged { table: "nodelist".into(), key: vec!["n1".into()], existed: true, at };
     let try_at = |world: &mut World, precondition| {
         let changes = vec![RowChange::set("nodelist", &["n1"], &[("groups", "all,b")])];
         let t = Transaction { preconditions: vec![precondition], changes, ..Transaction::default() };
@@ -193,7 +196,8 @@ fn groups_follow_conditions_and_other_groups() {
 #[test]
 fn one_of_a_hundred_thousand_nodes_is_found_without_walking_through_them() {
     let mut world = World::new();
-    let rows = (0..100_000u32).map(|i| RowChange::set("nodelist", &[&format!("n{i}")], &[("groups", "all,x")]));
+    let rows =
+        (0..100_000u32).map(|i| RowChange::set("nodelist", &[&format!("n{i}")], &[("groups", "all,x")]));
     world.change(rows.collect());
     world.change(vec![RowChange::set("hosts", &["all"], &[("ip", r"|n(\d+)|10.0.($1/256).($1%256)|")])]);
     let start = std::time::Instant::now();

@@ -19,8 +19,7 @@ pub fn fault(adapters: &[Adapter]) -> Option<String> {
 }
 
 fn size(adapter: &Adapter) -> usize {
-    let texts =
-        [&adapter.name, &adapter.mac, &adapter.pci, &adapter.vendor, &adapter.model, &adapter.driver];
+    let texts = [&adapter.name, &adapter.mac, &adapter.pci, &adapter.vendor, &adapter.model, &adapter.driver];
     texts.iter().map(|text| text.len()).sum::<usize>()
         + adapter.candidate_names.iter().chain(&adapter.addresses).map(String::len).sum::<usize>()
 }
@@ -83,7 +82,11 @@ pub fn stored_lines(node: &str, value: &str) -> Vec<String> {
             let (name, attributes) = entry.trim().split_once('!').unwrap_or((entry.trim(), ""));
             let value = |key: &str| {
                 let found = attributes.split_whitespace().filter_map(|part| part.split_once('='));
-                found.filter(|(name, _)| *name == key).map(|(_, value)| value.to_owned()).next().unwrap_or_default()
+                found
+                    .filter(|(name, _)| *name == key)
+                    .map(|(_, value)| value.to_owned())
+                    .next()
+                    .unwrap_or_default()
             };
             let attributes =
                 ["mac", "pci", "candidatename", "vendor", "model", "linkstate"].map(|key| (key, value(key)));
@@ -111,8 +114,12 @@ fn link(link: LinkState) -> &'static str {
 }
 
 fn candidates(adapter: &Adapter) -> String {
-    let names: Vec<String> =
-        adapter.candidate_names.iter().map(|name| clean(name).replace('/', "_")).filter(|name| !name.is_empty()).collect();
+    let names: Vec<String> = adapter
+        .candidate_names
+        .iter()
+        .map(|name| clean(name).replace('/', "_"))
+        .filter(|name| !name.is_empty())
+        .collect();
     names.join("/")
 }
 
@@ -200,7 +207,9 @@ mod tests {
     fn empty_and_oversized_reports_are_refused_with_the_limit() {
         assert!(fault(&[]).unwrap().contains("no adapter"));
         assert!(fault(&vec![eno1(); MAX_ADAPTERS + 1]).unwrap().contains("1024"));
-        assert!(fault(&[Adapter { model: "x".repeat(MAX_REPORT + 1), ..eno1() }]).unwrap().contains("1048576"));
+        assert!(
+            fault(&[Adapter { model: "x".repeat(MAX_REPORT + 1), ..eno1() }]).unwrap().contains("1048576")
+        );
         assert_eq!(fault(&vec![eno1(); 64]), None);
     }
 }

@@ -56,11 +56,14 @@ fn holder(tables: &dyn Tables, enrolment: &Enrolment) -> Option<(String, Row)> {
     let seen = tables.row("discoverydata", &[&machine_key(&request.hello.hardware)]).unwrap_or_default();
     let named = request.token.iter().map(|proof| proof.node.as_str());
     let named = named.chain(request.evidence.iter().map(|evidence| evidence.node.as_str()));
-    named.chain([column(&seen, "node")]).filter(|node| !node.is_empty() && tables.is_node(node)).find_map(|node| {
-        let identity = tables.row("identity", &[node])?;
-        let same = !enrolment.fingerprint.is_empty() && column(&identity, "fingerprint") == enrolment.fingerprint;
-        (same && in_scope(tables, node, &enrolment.rack)).then(|| (node.to_owned(), identity))
-    })
+    named.chain([column(&seen, "node")]).filter(|node| !node.is_empty() && tables.is_node(node)).find_map(
+        |node| {
+            let identity = tables.row("identity", &[node])?;
+            let same = !enrolment.fingerprint.is_empty()
+                && column(&identity, "fingerprint") == enrolment.fingerprint;
+            (same && in_scope(tables, node, &enrolment.rack)).then(|| (node.to_owned(), identity))
+        },
+    )
 }
 
 /// The boot generation in which the present key was registered: older tokens are void.
@@ -133,7 +136,8 @@ fn candidate(tables: &dyn Tables, enrolment: &Enrolment) -> Result<(String, Stri
     if column(&seen, "method") == "manual" && column(&word, "state") == APPROVED {
         let node = column(&seen, "node");
         let meant = column(&word, "fingerprint");
-        if (meant.is_empty() || meant == enrolment.fingerprint) && acceptable(tables, enrolment, node).is_ok() {
+        if (meant.is_empty() || meant == enrolment.fingerprint) && acceptable(tables, enrolment, node).is_ok()
+        {
             return Ok((node.to_owned(), "manual".to_owned()));
         }
     }
@@ -156,7 +160,8 @@ fn candidate(tables: &dyn Tables, enrolment: &Enrolment) -> Result<(String, Stri
         [] if reasons.is_empty() => Err("no method of recognition knows this machine".to_owned()),
         [] => Err(reasons.join("; ")),
         several => {
-            let said: Vec<String> = several.iter().map(|(node, method)| format!("{method} says {node}")).collect();
+            let said: Vec<String> =
+                several.iter().map(|(node, method)| format!("{method} says {node}")).collect();
             Err(format!("the methods disagree: {}", said.join(", ")))
         }
     }
@@ -269,7 +274,8 @@ fn listed(tables: &dyn Tables, enrolment: &Enrolment, hardware: &Hardware, times
     let mut reasons = Vec::new();
     for evidence in enrolment.request.evidence.iter().take(MAX_REASONS) {
         let node = text(&evidence.node);
-        let held = tables.row("identity", &[&node]).is_some_and(|row| !column(&row, "fingerprint").is_empty());
+        let held =
+            tables.row("identity", &[&node]).is_some_and(|row| !column(&row, "fingerprint").is_empty());
         let fault = match acceptable(tables, enrolment, &node) {
             _ if node.is_empty() => String::new(),
             Err(fault) => format!(" ({fault})"),
@@ -292,7 +298,12 @@ fn listed(tables: &dyn Tables, enrolment: &Enrolment, hardware: &Hardware, times
 }
 
 /// The machine's row in `discovered`.
-fn machine_row(enrolment: &Enrolment, key: &str, mut values: Vec<(&'static str, String)>, times: Times) -> Write {
+fn machine_row(
+    enrolment: &Enrolment,
+    key: &str,
+    mut values: Vec<(&'static str, String)>,
+    times: Times,
+) -> Write {
     let hardware = &enrolment.request.hello.hardware;
     values.extend([
         ("uuid", text(&hardware.uuid).to_lowercase()),
@@ -323,7 +334,13 @@ fn long_text(value: &str) -> String {
 }
 
 /// A service node joins with its token.
-pub(super) fn join(tables: &dyn Tables, name: &str, digest: &str, fingerprint: &str, times: Times) -> Verdict {
+pub(super) fn join(
+    tables: &dyn Tables,
+    name: &str,
+    digest: &str,
+    fingerprint: &str,
+    times: Times,
+) -> Verdict {
     let row = tables.row("servicenodes", &[name]);
     let reason = match &row {
         None => Some(format!("no service node '{}' is expected; run margay sn add first", text(name))),

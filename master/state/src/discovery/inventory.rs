@@ -44,7 +44,8 @@ pub(super) fn discovered(tables: &dyn Tables, node: &str, hardware: &Hardware) -
     let mut writes = Vec::new();
     let macs = machine_macs(hardware);
     let known = parse_macs(node, &tables.attribute(node, "mac", "mac"));
-    let boot = Mac::parse(&hardware.boot_mac).map(|mac| mac.to_string()).ok().or_else(|| macs.first().cloned());
+    let boot =
+        Mac::parse(&hardware.boot_mac).map(|mac| mac.to_string()).ok().or_else(|| macs.first().cloned());
     if let Some(boot) = boot
         && !known.iter().any(|entry| entry.mac.to_string() == boot)
     {
@@ -74,7 +75,8 @@ pub(super) fn cable(tables: &dyn Tables, node: &str, hardware: &Hardware) -> Opt
     if !tables.node_rows(node, "switch").is_empty() {
         return None;
     }
-    let boot = hardware.adapters.iter().find(|adapter| adapter.mac.eq_ignore_ascii_case(&hardware.boot_mac))?;
+    let boot =
+        hardware.adapters.iter().find(|adapter| adapter.mac.eq_ignore_ascii_case(&hardware.boot_mac))?;
     let heard = boot.lldp.as_ref()?;
     let (switch, port) = (text(&heard.switch), text(&heard.port));
     if switch.is_empty() || port.is_empty() {
@@ -89,7 +91,8 @@ pub(super) fn listed(key: &str, hardware: &Hardware, node: &str, method: &str, w
     let lldp = |part: fn(&wire::hardware::LldpNeighbor) -> String| {
         per_adapter(hardware, |adapter| adapter.lldp.as_ref().map(part).unwrap_or_default())
     };
-    let bmc = hardware.bmc.as_ref().map(|bmc| format!("bmc={} bmcmac={}", text(&bmc.address), text(&bmc.mac)));
+    let bmc =
+        hardware.bmc.as_ref().map(|bmc| format!("bmc={} bmcmac={}", text(&bmc.address), text(&bmc.mac)));
     Write::Set {
         table: "discoverydata",
         key: vec![("uuid", key.to_owned())],
@@ -104,7 +107,10 @@ pub(super) fn listed(key: &str, hardware: &Hardware, node: &str, method: &str, w
             ("mtm", text(&hardware.mtm)),
             ("serial", text(&hardware.serial)),
             ("nicdriver", per_adapter(hardware, |adapter| adapter.driver.clone())),
-            ("nicipv4", per_adapter(hardware, |adapter| adapter.addresses.first().cloned().unwrap_or_default())),
+            (
+                "nicipv4",
+                per_adapter(hardware, |adapter| adapter.addresses.first().cloned().unwrap_or_default()),
+            ),
             ("nichwaddr", per_adapter(hardware, |adapter| adapter.mac.clone())),
             ("nicpci", per_adapter(hardware, |adapter| adapter.pci.clone())),
             ("switchname", lldp(|heard| heard.switch.clone())),

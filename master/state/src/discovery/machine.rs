@@ -28,7 +28,10 @@ pub fn machine_key(hardware: &Hardware) -> String {
 pub fn machine_macs(hardware: &Hardware) -> Vec<String> {
     let all = std::iter::once(&hardware.boot_mac).chain(hardware.adapters.iter().map(|adapter| &adapter.mac));
     let mut seen = BTreeSet::new();
-    all.filter_map(|mac| Mac::parse(mac).ok()).map(|mac| mac.to_string()).filter(|mac| seen.insert(mac.clone())).collect()
+    all.filter_map(|mac| Mac::parse(mac).ok())
+        .map(|mac| mac.to_string())
+        .filter(|mac| seen.insert(mac.clone()))
+        .collect()
 }
 
 /// A machine's text as it may stand in a column: printable and bounded.
@@ -48,8 +51,11 @@ pub(super) fn cpu_count(hardware: &Hardware) -> String {
 
 /// `sda:960GB,nvme0n1:3840GB`.
 pub(super) fn disks(hardware: &Hardware) -> String {
-    let parts: Vec<String> =
-        hardware.disks.iter().map(|disk| format!("{}:{}GB", text(&disk.name), disk.bytes / 1_000_000_000)).collect();
+    let parts: Vec<String> = hardware
+        .disks
+        .iter()
+        .map(|disk| format!("{}:{}GB", text(&disk.name), disk.bytes / 1_000_000_000))
+        .collect();
     bounded(parts)
 }
 

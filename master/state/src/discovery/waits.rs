@@ -106,7 +106,11 @@ fn row(tables: &dyn Tables, node: &str) -> Option<Row> {
 }
 
 fn set(node: &str, values: Vec<(&'static str, String)>) -> Write {
-    Write::Set { table: "taskstate", key: vec![("node", node.to_owned()), ("command", COMMAND.to_owned())], values }
+    Write::Set {
+        table: "taskstate",
+        key: vec![("node", node.to_owned()), ("command", COMMAND.to_owned())],
+        values,
+    }
 }
 
 fn joined(requests: &[RequestId]) -> String {

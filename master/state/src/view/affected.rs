@@ -62,12 +62,31 @@ const NODE_TABLES: &[&str] = &[
     "vpd",
 ];
 
-/// Columns that views do not show: a change of nothing else touches no view.
+const CONFIG_TABLES: &[&str] = &[
+    "hosts",
+    "networks",
+    "nics",
+    "nodegroup",
+    "nodelist",
+    "nodemounts",
+    "noderes",
+    "noderoutes",
+    "routes",
+    "selfconf",
+    "site",
+    "useraccounts",
+];
+
+/// Columns that views do not show: a change of nothing else touches no view. Where the node's name is among
+/// them, a row that holds nothing else does not either.
 const UNSEEN: &[(&str, &[&str])] = &[
-    ("nics", &["nicsadapter", "comments"]),
-    ("nodelist", &["statustime", "appstatus", "appstatustime", "updatestatus", "updatestatustime", "comments"]),
-    ("selfconf", &["generation", "failedsteps", "startstatus", "reported", "comments"]),
-    ("identity", &["certserial", "level", "tokenhash", "uuid", "registered", "hostkeys", "comments"]),
+    ("nics", &["node", "nicsadapter", "comments"]),
+    (
+        "nodelist",
+        &["statustime", "appstatus", "appstatustime", "updatestatus", "updatestatustime", "comments"],
+    ),
+    ("selfconf", &["node", "generation", "failedsteps", "startstatus", "reported", "comments"]),
+    ("identity", &["node", "certserial", "level", "tokenhash", "uuid", "registered", "hostkeys", "comments"]),
 ];
 
 /// `site` keys that show in every node's configuration.
@@ -104,6 +123,12 @@ pub fn affected(tables: &dyn Tables, touch: Touch<'_>) -> Affected {
     found
 }
 
+/// Tables that have a part in nodes' own configurations.
+#[must_use]
+pub fn shows_config(table: &str) -> bool {
+    CONFIG_TABLES.contains(&table)
+}
+
 /// Whether the change raises the generation of the node's own configuration, and whose it is.
 #[must_use]
 pub fn touches_config(touch: Touch<'_>) -> bool {
@@ -113,8 +138,8 @@ pub fn touches_config(touch: Touch<'_>) -> bool {
     }
     match touch.table {
         "site" => NODE_SITE_KEYS.contains(&column(row, "key")),
-        "networks" | "routes" | "nodegroup" | "hosts" | "nics" | "nodemounts" | "useraccounts" | "noderoutes"
-        | "selfconf" => true,
+        "networks" | "routes" | "nodegroup" | "hosts" | "nics" | "nodemounts" | "useraccounts"
+        | "noderoutes" | "selfconf" => true,
         "nodelist" => changed(touch, "groups") || touch.old.is_none(),
         "noderes" => changed(touch, "nameservers") || changed(touch, "routenames"),
         _ => false,
@@ -137,9 +162,13 @@ fn scope_changed(touch: Touch<'_>) -> bool {
 
 /// Whether a column changed that views show.
 fn seen(touch: Touch<'_>) -> bool {
-    let (Some(old), Some(new)) = (touch.old, touch.new) else { return true };
-    let unseen = UNSEEN.iter().find(|(table, _)| *table == touch.table).map_or(&[] as &[&str], |(_, list)| list);
-    old.keys().chain(new.keys()).any(|name| !unseen.contains(&name.as_str()) && old.get(name) != new.get(name))
+    let nothing = Row::new();
+    let (old, new) = (touch.old.unwrap_or(&nothing), touch.new.unwrap_or(&nothing));
+    let unseen =
+        UNSEEN.iter().find(|(table, _)| *table == touch.table).map_or(&[] as &[&str], |(_, list)| list);
+    old.keys()
+        .chain(new.keys())
+        .any(|name| !unseen.contains(&name.as_str()) && old.get(name) != new.get(name))
 }
 
 /// Nodes whose BMC goes by the name `host`: the node that the name is derived from (`n1-bmc` of `n1`), and

@@ -23,6 +23,40 @@ impl Fake {
         row
     }
 
+    /// Carries writes out as the state does.
+    pub(crate) fn apply(&mut self, writes: &[crate::discovery::Write]) {
+        use crate::discovery::Write;
+        for write in writes {
+            let (table, key) = match write {
+                Write::Set { table, key, .. } | Write::Delete { table, key } => (*table, key),
+                Write::Audit { who, what, allowed } => {
+                    self.add(
+                        "auditlog",
+                        &[&format!("userid={who}"), &format!("args={what}"), &format!("status={allowed}")],
+                    );
+                    continue;
+                }
+            };
+            let rows = self.tables.entry(table.to_owned()).or_default();
+            let at = rows.iter().position(|row| key.iter().all(|(name, value)| column(row, name) == value));
+            if let Write::Set { values, .. } = write {
+                let at = at.unwrap_or_else(|| {
+                    rows.push(key.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect());
+                    rows.len() - 1
+                });
+                for (name, value) in values {
+                    if value.is_empty() {
+                        rows[at].remove(*name);
+                    } else {
+                        rows[at].insert((*name).to_owned(), value.clone());
+                    }
+                }
+            } else if let Some(at) = at {
+                rows.remove(at);
+            }
+        }
+    }
+
     fn of(&self, table: &str, owner: &str) -> impl Iterator<Item = &Row> {
         let owner = owner.to_owned();
         let key = if table == "switches" { "switch" } else { "node" };
@@ -89,7 +123,10 @@ impl Tables for Fake {
     }
 
     fn members(&self, group: &str) -> Vec<String> {
-        self.nodes().into_iter().filter(|node| self.groups_of(node).iter().any(|name| name == group)).collect()
+        self.nodes()
+            .into_iter()
+            .filter(|node| self.groups_of(node).iter().any(|name| name == group))
+            .collect()
     }
 
     fn config_revision(&self, node: &str) -> u64 {

@@ -124,7 +124,8 @@ fn switch_view(tables: &dyn Tables, name: String) -> SwitchView {
         _ => "2c",
     };
     let password = [text("password"), site_value(tables, "snmpc")].into_iter().find(|text| !text.is_empty());
-    let password = password.unwrap_or_else(|| if version == "3" { String::new() } else { "public".to_owned() });
+    let password =
+        password.unwrap_or_else(|| if version == "3" { String::new() } else { "public".to_owned() });
     SwitchView {
         address: if address.is_empty() { name.clone() } else { address },
         snmp_version: version.to_owned(),

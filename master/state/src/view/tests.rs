@@ -19,11 +19,15 @@ fn cluster() -> Fake {
     tables.add("nodelist", &["node=sn1", "groups=service"]);
     tables.add("nodelist", &["node=switch1", "groups=switch"]);
     tables.add("noderes", &["node=compute", "servicenode=sn1,sn2", "netboot=xnba"]);
-    tables.add("hosts", &["node=n1", "ip=10.0.0.7", "hostnames=one,uno", "otherinterfaces=-ib0:10.9.0.7,n1-bmc:10.8.0.7"]);
+    tables.add(
+        "hosts",
+        &["node=n1", "ip=10.0.0.7", "hostnames=one,uno", "otherinterfaces=-ib0:10.9.0.7,n1-bmc:10.8.0.7"],
+    );
     tables.add("hosts", &["node=switch1", "ip=10.0.0.99"]);
     tables.add("ipmi", &["node=compute", "bmc=|$|-bmc|"]);
     tables.add("passwd", &["key=ipmi", "username=ADMIN", "password=secret"]);
-    tables.add("mac", &["node=n1", "mac=02:00:00:00:00:0A|02:00:00:00:00:0B!n1-ib0|02:00:00:00:00:0C!*NOIP*"]);
+    tables
+        .add("mac", &["node=n1", "mac=02:00:00:00:00:0A|02:00:00:00:00:0B!n1-ib0|02:00:00:00:00:0C!*NOIP*"]);
     tables.add("switch", &["node=n1", "switch=switch1", "port=swp3"]);
     tables.add("switch", &["node=n2", "switch=switch2", "port=4"]);
     tables.add("switches", &["switch=switch1", "snmpversion=2", "password=community"]);
@@ -38,14 +42,20 @@ fn a_node_view_holds_what_the_tables_say_with_groups_and_patterns_resolved() {
     let mut tables = cluster();
     tables.config.insert("n1".into(), 17);
     let view = node_view(&tables, "n1");
-    assert_eq!((view.netboot.as_str(), view.ip.as_str(), view.status.as_str()), ("xnba", "10.0.0.7", "booted"));
+    assert_eq!(
+        (view.netboot.as_str(), view.ip.as_str(), view.status.as_str()),
+        ("xnba", "10.0.0.7", "booted")
+    );
     let macs: Vec<_> = view.macs.iter().map(|mac| (mac.mac.as_str(), mac.ip.as_str())).collect();
     assert_eq!(
         macs,
         [("02:00:00:00:00:0a", "10.0.0.7"), ("02:00:00:00:00:0b", "10.9.0.7"), ("02:00:00:00:00:0c", "")]
     );
     let bmc = view.bmc.unwrap();
-    assert_eq!((bmc.address.as_str(), bmc.port, bmc.user.reveal(), bmc.password.reveal()), ("10.8.0.7", 623, "ADMIN", "secret"));
+    assert_eq!(
+        (bmc.address.as_str(), bmc.port, bmc.user.reveal(), bmc.password.reveal()),
+        ("10.8.0.7", 623, "ADMIN", "secret")
+    );
     assert!(view.claimed && view.key_fingerprint == "abc" && view.boot_generation == 4);
     assert_eq!(view.ports[0].port, "swp3");
     assert_eq!((view.destiny.as_str(), view.config.generation), ("standby", 17));
@@ -68,7 +78,10 @@ fn the_configuration_is_made_of_the_nodes_rows_and_its_groups() {
     tables.add("selfconf", &["node=compute", "startcommand=/bin/work --now", "startuser=alice"]);
     tables.add("nodemounts", &["node=compute", "target=/home", "source=nfs:/home", "kind=nfs"]);
     tables.add("useraccounts", &["node=n1", "name=@science", "gid=500"]);
-    tables.add("useraccounts", &["node=n1", "name=alice", "uid=1000", "groups=science", "keys=ssh-ed25519 AAAA a|ssh-rsa BBBB b"]);
+    tables.add(
+        "useraccounts",
+        &["node=n1", "name=alice", "uid=1000", "groups=science", "keys=ssh-ed25519 AAAA a|ssh-rsa BBBB b"],
+    );
     tables.add("useraccounts", &["node=n1", "name=nobody-here"]);
     tables.add("noderoutes", &["node=n1", "destination=192.168.0.0/16", "gateway=10.0.0.1"]);
     let config = node_view(&tables, "n1").config;
@@ -78,12 +91,20 @@ fn the_configuration_is_made_of_the_nodes_rows_and_its_groups() {
     assert_eq!((config.interfaces[0].address.as_str(), config.interfaces[0].mtu), ("10.1.0.7/24", 9000));
     assert_eq!(config.interfaces[0].gateway, "10.1.0.254");
     assert!(config.interfaces[1].address.is_empty(), "dhcp");
-    assert_eq!(config.hosts[0], ("10.0.0.7".into(), vec!["n1".into(), "n1.example.org".into(), "one".into(), "uno".into()]));
-    assert!(config.hosts.contains(&("10.1.0.7".into(), vec!["n1-eth1".into(), "n1-eth1.example.org".into()])));
+    assert_eq!(
+        config.hosts[0],
+        ("10.0.0.7".into(), vec!["n1".into(), "n1.example.org".into(), "one".into(), "uno".into()])
+    );
+    assert!(
+        config.hosts.contains(&("10.1.0.7".into(), vec!["n1-eth1".into(), "n1-eth1.example.org".into()]))
+    );
     assert_eq!((config.mounts[0].target.as_str(), config.routes[0].gateway.as_str()), ("/home", "10.0.0.1"));
     assert_eq!((config.groups[0].name.as_str(), config.groups[0].gid), ("science", 500));
     let alice = &config.accounts[0];
-    assert_eq!((config.accounts.len(), alice.gid, alice.home.as_str(), alice.keys.len()), (1, 1000, "/home/alice", 2));
+    assert_eq!(
+        (config.accounts.len(), alice.gid, alice.home.as_str(), alice.keys.len()),
+        (1, 1000, "/home/alice", 2)
+    );
     assert_eq!(config.start_command.unwrap().user, "alice");
 }
 
@@ -95,13 +116,22 @@ fn a_service_node_gets_its_own_switches_interfaces_and_settings() {
     assert_eq!(site.settings, [("ipmiretries".to_owned(), "5".to_owned())]);
     let names: Vec<_> = site.switches.iter().map(|switch| switch.name.as_str()).collect();
     assert_eq!(names, ["switch1", "switch2"]);
-    assert_eq!((site.switches[0].address.as_str(), site.switches[0].snmp_version.as_str()), ("10.0.0.99", "2c"));
-    assert_eq!((site.switches[0].password.reveal(), site.switches[1].password.reveal()), ("community", "public"));
+    assert_eq!(
+        (site.switches[0].address.as_str(), site.switches[0].snmp_version.as_str()),
+        ("10.0.0.99", "2c")
+    );
+    assert_eq!(
+        (site.switches[0].password.reveal(), site.switches[1].password.reveal()),
+        ("community", "public")
+    );
     assert_eq!((site.networks.len(), site.dhcp_lease), (2, 43_200));
     // n1 belongs to sn1 and sn2; n2 to every one.
-    let names: Vec<_> = site_view(&tables, "c", "sn9").switches.into_iter().map(|switch| switch.name).collect();
+    let names: Vec<_> =
+        site_view(&tables, "c", "sn9").switches.into_iter().map(|switch| switch.name).collect();
     assert_eq!(names, ["switch2"]);
-    assert!(in_scope(&tables, "n1", "sn2") && !in_scope(&tables, "n1", "sn9") && in_scope(&tables, "n2", "sn9"));
+    assert!(
+        in_scope(&tables, "n1", "sn2") && !in_scope(&tables, "n1", "sn9") && in_scope(&tables, "n2", "sn9")
+    );
 }
 
 fn nodes(tables: &Fake, table: &str, old: Option<&Row>, new: Option<&Row>) -> Vec<String> {
@@ -124,7 +154,8 @@ fn one_row_touches_one_node_and_a_group_row_its_members() {
 #[test]
 fn what_no_view_shows_touches_none() {
     let tables = cluster();
-    let old: Row = [("node", "n1"), ("status", "booted"), ("statustime", "1")].map(|(a, b)| (a.into(), b.into())).into();
+    let old: Row =
+        [("node", "n1"), ("status", "booted"), ("statustime", "1")].map(|(a, b)| (a.into(), b.into())).into();
     let mut new = old.clone();
     new.insert("statustime".into(), "2".into());
     assert!(nodes(&tables, "nodelist", Some(&old), Some(&new)).is_empty());
@@ -141,7 +172,9 @@ fn what_no_view_shows_touches_none() {
 
 #[test]
 fn masks_are_read_in_every_usual_writing() {
-    for (text, bits) in [("255.255.255.0", Some(24)), ("/16", Some(16)), ("64", Some(64)), ("255.0.255.0", None), ("", None)] {
+    for (text, bits) in
+        [("255.255.255.0", Some(24)), ("/16", Some(16)), ("64", Some(64)), ("255.0.255.0", None), ("", None)]
+    {
         assert_eq!(prefix_length(text), bits, "{text}");
     }
     let tables = cluster();
