@@ -41,6 +41,10 @@ pub const ENROL_EXPORTER_LABEL: &[u8] = b"EXPORTER-margay-enrol";
 /// Bytes of that exporter.
 pub const ENROL_EXPORTER_BYTES: usize = 32;
 
+/// How the reason begins with which a service node closes the connection of an agent whose certificate it
+/// does not take (any more). The agent then enrols again.
+pub const IDENTITY_REFUSED: &str = "identity refused";
+
 /// What the machine is told.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub enum EnrolAnswer {
