@@ -147,6 +147,9 @@ impl Place {
         let path = std::env::var("PATH").unwrap_or_default();
         vec![
             ("PATH".into(), format!("{}:{path}:/usr/sbin:/sbin", self.path("bin").display())),
+            // net-snmp's clients would otherwise write below the host's /var/lib.
+            ("SNMP_PERSISTENT_DIR".into(), "/run/snmp".into()),
+            ("MIBS".into(), String::new()),
             ("MARGAY_CONFIG".into(), self.path("cluster/admin/client.toml").display().to_string()),
         ]
     }

@@ -26,6 +26,7 @@ pub fn start(place: &Place, rack: &Rack) -> Result<()> {
     let config = place.path(&format!("{name}.snmpd.conf"));
     let text = format!(
         "agentAddress udp:161\nrocommunity public\nsysName {name}\nsysDescr Margay lab switch\n\
+         dontLogTCPWrappersConnects yes\n\
          pass_persist .1.3.6.1.2.1.17 {} lab forwarding br0\n",
         place.program("xtask").display()
     );
@@ -34,7 +35,8 @@ pub fn start(place: &Place, rack: &Rack) -> Result<()> {
     let state = format!("/run/snmp-{name}");
     std::fs::create_dir_all(&state).with_context(|| format!("making {state}"))?;
     let config = config.display().to_string();
-    let words = [format!("SNMP_PERSISTENT_DIR={state}"), "snmpd".into(), "-f".into(), "-Lo".into()];
+    let words =
+        [format!("SNMP_PERSISTENT_DIR={state}"), "MIBS=".into(), "snmpd".into(), "-f".into(), "-Lo".into()];
     let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
     words.extend(["-C", "-c", &config]);
     place.spawn_at(&name, &name, Path::new("env"), &words)?;
