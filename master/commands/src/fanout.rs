@@ -9,6 +9,8 @@ use std::time::Duration;
 use wire::client::Text;
 use wire::op::{Event, Fault, NodeEvent, NodeOp, NodeReply, Stream};
 
+use crate::plan::Output;
+
 /// A question or an order for many nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FanOut {
@@ -29,7 +31,11 @@ pub struct FanOut {
     /// The client's standard input goes to every node.
     pub stdin: bool,
     /// Word for `nodelist.status` of the nodes that did it.
-    pub then_status: Option<String>,
+    pub then_status: Option<&'static str>,
+    /// Give back the action's number only.
+    pub detach: bool,
+    /// Said before the first node answers; its status joins that of the nodes.
+    pub output: Output,
 }
 
 /// How answers are told.
@@ -70,6 +76,8 @@ impl FanOut {
             lock: false,
             stdin: false,
             then_status: None,
+            detach: false,
+            output: Output::new(),
         }
     }
 }
@@ -92,7 +100,15 @@ impl Folder {
     pub fn new(plan: &FanOut, server: &str) -> Self {
         let open: BTreeSet<String> = plan.nodes.iter().cloned().collect();
         let of = open.len();
-        Self { style: plan.style.clone(), server: server.to_owned(), open, of, failed: 0, good: Vec::new(), worst: 0 }
+        Self {
+            style: plan.style.clone(),
+            server: server.to_owned(),
+            open,
+            of,
+            failed: 0,
+            good: Vec::new(),
+            worst: 0,
+        }
     }
 
     /// Lines for one event.
@@ -193,7 +209,10 @@ impl Folder {
             Style::Xdsh(xdsh) => {
                 let mut lines = vec![self.from_server(node, format!("{text}\n").as_bytes())];
                 if xdsh.verify && fault == Fault::Unreachable {
-                    let dropped = format!("Error: [{}]: {node} is not responding. No command will be issued to this host.\n", self.server);
+                    let dropped = format!(
+                        "Error: [{}]: {node} is not responding. No command will be issued to this host.\n",
+                        self.server
+                    );
                     lines.push(plain(Stream::Err, &dropped));
                 }
                 lines
@@ -257,7 +276,8 @@ mod tests {
     use super::*;
 
     fn run(style: Style, nodes: &[&str], events: &[(&str, Event)]) -> (String, String, u8) {
-        let mut plan = FanOut::hardware(NodeOp::PowerStat, nodes.iter().map(|node| (*node).to_owned()).collect());
+        let mut plan =
+            FanOut::hardware(NodeOp::PowerStat, nodes.iter().map(|node| (*node).to_owned()).collect());
         plan.style = style;
         let mut folder = Folder::new(&plan, "mn01");
         let (mut out, mut err) = (String::new(), String::new());
@@ -291,8 +311,15 @@ mod tests {
     #[test]
     fn xdsh_shows_streams_as_the_observations_d003_to_d007_do() {
         let style = Style::Xdsh(Xdsh::default());
-        let events = [("k0001", output(Stream::Out, "out\n")), ("k0001", output(Stream::Err, "err\n")), ("k0001", Event::Exit(0))];
-        assert_eq!(run(style.clone(), &["k0001"], &events), ("k0001: out\n".into(), "[mn01]: k0001: err\n".into(), 0));
+        let events = [
+            ("k0001", output(Stream::Out, "out\n")),
+            ("k0001", output(Stream::Err, "err\n")),
+            ("k0001", Event::Exit(0)),
+        ];
+        assert_eq!(
+            run(style.clone(), &["k0001"], &events),
+            ("k0001: out\n".into(), "[mn01]: k0001: err\n".into(), 0)
+        );
         assert_eq!(run(style, &["k0001"], &[("k0001", Event::Exit(3))]), (String::new(), String::new(), 1));
         let style = Style::Xdsh(Xdsh { exit_status: true, ..Xdsh::default() });
         let events = [("a", Event::Exit(3)), ("b", Event::Exit(3)), ("c", Event::Exit(3))];
@@ -304,7 +331,10 @@ mod tests {
     #[test]
     fn psh_says_the_status_as_the_observation_d025_does() {
         let (out, err, status) = run(Style::Psh, &["k0001"], &[("k0001", Event::Exit(1))]);
-        assert_eq!((out.as_str(), err.as_str(), status), ("", "k0001: *** ssh exited with error code 1.\n", 1));
+        assert_eq!(
+            (out.as_str(), err.as_str(), status),
+            ("", "k0001: *** ssh exited with error code 1.\n", 1)
+        );
     }
 
     #[test]

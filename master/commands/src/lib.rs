@@ -6,10 +6,18 @@
 //!
 //! The crate knows nothing of sockets, files and time. No command knows another.
 
+pub mod action;
 pub mod args;
+pub mod fanout;
+pub mod hardware;
+pub mod nodeset;
+pub mod operate;
 pub mod plan;
+pub mod power;
 pub mod registry;
+pub mod remote;
+pub mod shell;
+pub mod sn;
 
-
-pub use plan::{Change, Ctx, Effect, FanOut, Inputs, Interface, Need, Output, Plan};
+pub use plan::{Change, Ctx, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan};
 pub use registry::{Command, Range, commands, find, resolve};

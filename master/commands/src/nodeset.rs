@@ -1,5 +1,130 @@
 //! nodeset: what a node does when it boots next, and what after that.
 
+use state::RowChange;
+
+use crate::args::{flag, word};
+use crate::fanout::node_error;
+use crate::operate::read;
+use crate::plan::{Change, Ctx, Output, Plan};
+use crate::registry::{Command, Range};
+
+/// nodeset.
+pub static NODESET: Command = Command {
+    name: "nodeset",
+    aliases: &[],
+    summary: "Choose what nodes do when they boot",
+    usage: "Usage: nodeset <noderange> [boot|stat|offline|shell|standby|shutdown|runcmd=<command>|runimage=<url>|osimage[=<image>]][,...]
+       nodeset [-h|--help|-v|--version]
+",
+    writes: true,
+    range: Range::First,
+    plan,
+};
+
+fn plan(ctx: &Ctx<'_>) -> Plan {
+    let own = [flag('a', "all"), word("noupdateinitrd"), word("ignorekernelchk")];
+    let given = match read(ctx, NODESET.usage, &own) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    let [range, word] = given.rest.as_slice() else { return Plan::usage(NODESET.usage, 1) };
+    let nodes = match ctx.nodes(range) {
+        Ok(nodes) => nodes,
+        Err(plan) => return plan,
+    };
+    let asked = match ask(word) {
+        Ok(asked) => asked,
+        Err(text) => return Plan::error(ctx, &text),
+    };
+    let mut output = Output::new();
+    let mut changes = Vec::new();
+    for node in &nodes {
+        match &asked {
+            Ask::Stat => output.line(&format!("{node}: {}", present(ctx, node))),
+            Ask::Offline => {
+                changes.push(chain(node, "offline", ""));
+                output.line(&format!("{node}: offline"));
+            }
+            Ask::Steps(steps) => match stored(ctx, node, steps) {
+                Ok((first, rest, rows)) => {
+                    output.line(&format!("{node}: {first}"));
+                    changes.push(chain(node, &first, &rest));
+                    changes.extend(rows);
+                }
+                Err(text) => {
+                    output.items.push(node_error(node, ctx.cluster, &text));
+                    output.status = 1;
+                }
+            },
+        }
+    }
+    if changes.is_empty() {
+        return output.into();
+    }
+    Plan::Change(Change { changes, output, ..Change::default() })
+}
+
+/// What nodeset stat says of a node.
+fn present(ctx: &Ctx<'_>, node: &str) -> String {
+    match ctx.state.text(node, "chain.currstate") {
+        state if !state.is_empty() => state,
+        _ if ctx.state.text(node, "mac.mac").is_empty() => "discover".to_owned(),
+        _ => "offline".to_owned(),
+    }
+}
+
+fn chain(node: &str, state: &str, rest: &str) -> RowChange {
+    RowChange::set("chain", &[node], &[("currstate", state), ("currchain", rest)])
+}
+
+/// First state, remaining steps and further rows of a node that walks these steps.
+fn stored(ctx: &Ctx<'_>, node: &str, steps: &[Step]) -> Result<(String, String, Vec<RowChange>), String> {
+    let mut rows = Vec::new();
+    let mut words = Vec::new();
+    for step in steps {
+        match step {
+            Step::Word(word) => words.push(word.clone()),
+            Step::Image(name) => {
+                let (state, change) = image(ctx, node, name.as_deref())?;
+                words.push(if words.is_empty() {
+                    state
+                } else {
+                    format!("osimage={}", name.as_deref().unwrap_or_default())
+                });
+                rows.extend(change);
+            }
+        }
+    }
+    let first = words.remove(0);
+    Ok((first, words.join(","), rows))
+}
+
+/// The state word of a deployment and the rows that remember the image.
+fn image(ctx: &Ctx<'_>, node: &str, name: Option<&str>) -> Result<(String, Vec<RowChange>), String> {
+    if ctx.state.text(node, "noderes.netboot").is_empty() {
+        return Err("Unable to identify plugin for this command, check relevant tables: \
+                    noderes.netboot=(grub2[-]?.*);nodehm.mgt;nodehm.mgt=switch"
+            .to_owned());
+    }
+    let name = name.map_or_else(|| ctx.state.text(node, "nodetype.provmethod"), str::to_owned);
+    let cell = |column: &str| {
+        ctx.state.named("osimage").and_then(|table| {
+            let (_, row) = table.find(&[name.as_str()])?;
+            Some(row.text(table.def().column(column)?).to_owned())
+        })
+    };
+    let Some(method) = cell("provmethod") else {
+        return Err(format!("Cannot find the OS image '{name}' on the osimage table."));
+    };
+    if ctx.state.text(node, "mac.mac").is_empty() {
+        return Err("No MAC address available for this node".to_owned());
+    }
+    let [os, arch, profile] = ["osvers", "osarch", "profile"].map(|column| cell(column).unwrap_or_default());
+    let row = [("provmethod", name.as_str()), ("os", &os), ("arch", &arch), ("profile", &profile)];
+    let kept: Vec<(&str, &str)> = row.iter().filter(|(_, value)| !value.is_empty()).copied().collect();
+    Ok((format!("{method} {os}-{arch}-{profile}"), vec![RowChange::set("nodetype", &[node], &kept)]))
+}
+
 /// What nodeset's second word asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
@@ -61,7 +186,8 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn step(word: String) -> Result<Step, String> {
-    let (name, value) = word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
+    let (name, value) =
+        word.split_once('=').map_or((word.as_str(), None), |(name, value)| (name, Some(value)));
     match (name, value) {
         ("boot" | "shell" | "standby" | "shutdown", None) => Ok(Step::Word(word)),
         ("runcmd" | "runimage", Some(value)) if !value.is_empty() => Ok(Step::Word(word)),
@@ -91,7 +217,8 @@ mod tests {
 
     #[test]
     fn unknown_words_and_missing_values_are_refused() {
-        for text in ["", "bott", "runcmd", "runimage=", "shell=1", "shutdown", "boot,shutdown", "boot,,shell"] {
+        for text in ["", "bott", "runcmd", "runimage=", "shell=1", "shutdown", "boot,shutdown", "boot,,shell"]
+        {
             assert!(ask(text).is_err(), "{text}");
         }
         assert!(ask("runcmd=bmcsetup,shutdown").is_ok());

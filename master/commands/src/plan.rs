@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use noderange::Options;
 use state::{Files, Precondition, RowChange, State};
 use wire::client::Text;
-use wire::op::{NodeOp, Stream};
+use wire::ids::ActionId;
+use wire::op::Stream;
+
+pub use crate::fanout::FanOut;
 
 /// Pieces of output are cut at about this size, in bytes.
 const PIECE: usize = 64 * 1024;
@@ -76,6 +79,14 @@ pub enum Plan {
     FanOut(FanOut),
     /// The plan must be made again with this in the context.
     Need(Need),
+    /// Show the output of an action, what was and what comes.
+    Attach(ActionId),
+    /// End an action.
+    Cancel(ActionId),
+    /// Admit a new service node: make a join token, store its digest, show the token once.
+    Admit(String),
+    /// Run a program on the master's machine.
+    Helper(Helper),
 }
 
 /// A change of rows.
@@ -96,21 +107,20 @@ pub struct Change {
 pub enum Effect {
     /// The new content of the hosts file.
     WriteHosts(String),
+    /// A file on the client's machine.
+    ClientFile {
+        /// Path as the user named it.
+        path: String,
+        /// Content.
+        bytes: Vec<u8>,
+    },
 }
 
-/// An operation on nodes.
+/// A program on the master's machine that makes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FanOut {
-    /// What each node is asked.
-    pub op: NodeOp,
-    /// The nodes, unique, in byte order.
-    pub nodes: Vec<String>,
-    /// Nodes at a time per service node; 0: the service node's default.
-    pub window: u32,
-    /// Seconds each node has; 0: the operation's default.
-    pub deadline: u64,
-    /// Said before the first node answers.
-    pub output: Output,
+pub enum Helper {
+    /// Builds the discovery image of this architecture.
+    Genesis(String),
 }
 
 /// Something a plan needs to know first.
@@ -226,17 +236,17 @@ impl Plan {
         Plan::Answer(output)
     }
 
-    /// The usage on standard error with a status.
+    /// The usage on standard output (where xCAT has it, also after a mistake) with a status.
     pub fn usage(usage: &str, status: u8) -> Plan {
         let mut output = Output::new();
-        output.push(Stream::Err, usage, !usage.ends_with('\n'));
+        output.push(Stream::Out, usage, !usage.ends_with('\n'));
         Plan::Answer(output.status(status))
     }
 
-    /// The usage on standard output, status 0.
-    pub fn help(usage: &str) -> Plan {
+    /// The answer to `-v`.
+    pub fn version(ctx: &Ctx<'_>) -> Plan {
         let mut output = Output::new();
-        output.push(Stream::Out, usage, !usage.ends_with('\n'));
+        output.line(&format!("Version {}", ctx.version));
         Plan::Answer(output)
     }
 }

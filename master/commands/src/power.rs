@@ -22,8 +22,11 @@ pub struct Ask {
 /// # Errors
 /// The subcommand that is not supported.
 pub fn power(word: &str) -> Result<Ask, String> {
-    let act = |action, then_status| {
-        Ask { op: NodeOp::Power(action), acts: true, lock: true, then_status: Some(then_status) }
+    let act = |action, then_status| Ask {
+        op: NodeOp::Power(action),
+        acts: true,
+        lock: true,
+        then_status: Some(then_status),
     };
     Ok(match word {
         "stat" | "state" | "status" => question(NodeOp::PowerStat),

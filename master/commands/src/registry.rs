@@ -34,14 +34,19 @@ pub struct Command {
 
 static COMMANDS: &[&Command] = &[];
 
+/// All commands: of the tables, and of the families that keep their own list.
+fn all() -> impl Iterator<Item = &'static &'static Command> {
+    COMMANDS.iter().chain(crate::operate::COMMANDS)
+}
+
 /// All commands of this crate.
-pub fn commands() -> &'static [&'static Command] {
-    COMMANDS
+pub fn commands() -> Vec<&'static Command> {
+    all().copied().collect()
 }
 
 /// The command of this name or alias.
 pub fn find(name: &str) -> Option<&'static Command> {
-    COMMANDS.iter().find(|c| c.name == name || c.aliases.contains(&name)).copied()
+    all().find(|c| c.name == name || c.aliases.contains(&name)).copied()
 }
 
 /// The command and its arguments for a call by name, or of `margay` with the name as its first argument.

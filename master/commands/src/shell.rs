@@ -1,6 +1,7 @@
 //! xdsh and psh: the arguments of a remote command. The options stand before the command; everything
 //! from the first word of the command on belongs to the command.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use wire::op::{Exec, Stream};
@@ -24,6 +25,8 @@ pub struct Remote {
     pub script: Option<String>,
     /// Path of a file with `NAME=value` lines on the client's machine (`-E`).
     pub environment_file: Option<String>,
+    /// The client's standard input goes to the command, if there is any.
+    pub stdin: bool,
     /// Start and give back the action's number only.
     pub detach: bool,
 }
@@ -47,7 +50,8 @@ pub enum Refusal {
 const LONGEST: u64 = 86_400;
 
 /// Usage of xdsh.
-pub const XDSH_USAGE: &str = "Usage: xdsh noderange [-f fanout] [-t seconds] [-l user] [-s stdout|stderr] [-E file]
+pub const XDSH_USAGE: &str =
+    "Usage: xdsh noderange [-f fanout] [-t seconds] [-l user] [-s stdout|stderr] [-E file]
             [-X NAME=value,...] [-Q] [-v] [-V] [-z] [--detach] command
        xdsh noderange [options] -e script [arguments]
        xdsh -q
@@ -63,7 +67,7 @@ pub const PSH_USAGE: &str = "Usage: psh [-f fanout] [-l user] [-n] [--detach] no
 ///
 /// # Errors
 /// [`Refusal`] says what to print instead.
-pub fn xdsh(argv: &[String], environment: &[(String, String)]) -> Result<Remote, Refusal> {
+pub fn xdsh(argv: &[String], environment: &BTreeMap<String, String>) -> Result<Remote, Refusal> {
     let no_range = || Refusal::Out("Node range not specified, see man page for syntax.\n\n".to_owned());
     let Some(first) = argv.first() else { return Err(no_range()) };
     if first.starts_with('-') {
@@ -77,7 +81,7 @@ pub fn xdsh(argv: &[String], environment: &[(String, String)]) -> Result<Remote,
             _ => Refusal::Out("Node range not specified, see xdsh man page for syntax.\n\n".to_owned()),
         });
     }
-    let mut remote = Remote { noderange: first.clone(), ..Remote::default() };
+    let mut remote = Remote { noderange: first.clone(), stdin: true, ..Remote::default() };
     defaults(&mut remote, environment, "DSH_FANOUT")?;
     let mut words = Words::new(&argv[1..]);
     while let Some(option) = words.option() {
@@ -126,8 +130,8 @@ pub fn xdsh(argv: &[String], environment: &[(String, String)]) -> Result<Remote,
 ///
 /// # Errors
 /// [`Refusal`] says what to print instead.
-pub fn psh(argv: &[String], environment: &[(String, String)]) -> Result<Remote, Refusal> {
-    let mut remote = Remote::default();
+pub fn psh(argv: &[String], environment: &BTreeMap<String, String>) -> Result<Remote, Refusal> {
+    let mut remote = Remote { stdin: true, ..Remote::default() };
     defaults(&mut remote, environment, "XCATPSHFANOUT")?;
     let mut words = Words::new(argv);
     while let Some(option) = words.option() {
@@ -139,7 +143,7 @@ pub fn psh(argv: &[String], environment: &[(String, String)]) -> Result<Remote, 
             "i" | "interface" => {
                 words.value(&option)?;
             }
-            "n" | "nonodecheck" => {}
+            "n" => remote.stdin = false,
             "detach" | "async" => remote.detach = true,
             other => return Err(Refusal::Err(format!("Unknown option: {other}\n{PSH_USAGE}"))),
         }
@@ -163,10 +167,12 @@ pub fn environment_file(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn defaults(remote: &mut Remote, environment: &[(String, String)], fanout: &str) -> Result<(), Refusal> {
-    let value = |name: &str| {
-        environment.iter().find(|(key, value)| key == name && !value.is_empty()).map(|(_, value)| value.clone())
-    };
+fn defaults(
+    remote: &mut Remote,
+    environment: &BTreeMap<String, String>,
+    fanout: &str,
+) -> Result<(), Refusal> {
+    let value = |name: &str| environment.get(name).filter(|value| !value.is_empty()).cloned();
     if let Some(value) = value(fanout) {
         remote.fanout = number(&value, fanout)?;
     }
@@ -189,14 +195,17 @@ fn finish(mut remote: Remote, words: Words<'_>) -> Result<Remote, Refusal> {
     Ok(remote)
 }
 
-fn variables(remote: &mut Remote, names: &str, environment: &[(String, String)]) {
+fn variables(remote: &mut Remote, names: &str, environment: &BTreeMap<String, String>) {
     for item in names.split(',') {
         match item.split_once('=') {
             Some((name, value)) if is_variable(name) => {
                 remote.exec.environment.push((name.to_owned(), value.to_owned()));
             }
             Some(_) => {}
-            None => remote.exec.environment.extend(environment.iter().filter(|(name, _)| name == item).cloned()),
+            None => {
+                let known = environment.get(item).map(|value| (item.to_owned(), value.clone()));
+                remote.exec.environment.extend(known);
+            }
         }
     }
 }
@@ -288,7 +297,7 @@ mod tests {
 
     #[test]
     fn options_end_where_the_command_begins() {
-        let remote = xdsh(&words("n1-n3 -f 8 -t 5 -z ls -l /tmp"), &[]).unwrap();
+        let remote = xdsh(&words("n1-n3 -f 8 -t 5 -z ls -l /tmp"), &BTreeMap::new()).unwrap();
         assert_eq!((remote.noderange.as_str(), remote.fanout), ("n1-n3", 8));
         assert_eq!(remote.exec.command, "ls -l /tmp");
         assert_eq!(remote.exec.timeout, 5);
@@ -297,29 +306,36 @@ mod tests {
 
     #[test]
     fn a_script_takes_the_rest_as_its_arguments() {
-        let remote = xdsh(&words("k0001 -e s.sh arg -x"), &[]).unwrap();
+        let remote = xdsh(&words("k0001 -e s.sh arg -x"), &BTreeMap::new()).unwrap();
         assert_eq!((remote.script.as_deref(), remote.exec.command.as_str()), (Some("s.sh"), "arg -x"));
     }
 
     #[test]
     fn a_missing_noderange_is_told_as_the_observations_w195_and_d009_do() {
-        assert!(matches!(xdsh(&[], &[]), Err(Refusal::Out(text)) if text.contains("see man page")));
-        assert!(matches!(xdsh(&words("-s k1 echo hi"), &[]), Err(Refusal::Out(text)) if text.contains("see xdsh man page")));
+        assert!(
+            matches!(xdsh(&[], &BTreeMap::new()), Err(Refusal::Out(text)) if text.contains("see man page"))
+        );
+        assert!(
+            matches!(xdsh(&words("-s k1 echo hi"), &BTreeMap::new()), Err(Refusal::Out(text)) if text.contains("see xdsh man page"))
+        );
     }
 
     #[test]
     fn options_can_be_bundled_and_carry_their_value() {
-        let remote = xdsh(&words("n1 -zvf8 --timeout=3 true"), &[]).unwrap();
+        let remote = xdsh(&words("n1 -zvf8 --timeout=3 true"), &BTreeMap::new()).unwrap();
         assert_eq!((remote.fanout, remote.exec.timeout, remote.exec.command.as_str()), (8, 3, "true"));
         assert!(remote.shown.exit_status && remote.shown.verify);
     }
 
     #[test]
     fn psh_reads_its_fanout_from_the_environment() {
-        let environment = [("XCATPSHFANOUT".to_owned(), "7".to_owned())];
+        let environment = BTreeMap::from([("XCATPSHFANOUT".to_owned(), "7".to_owned())]);
         let remote = psh(&words("n1 echo -n x"), &environment).unwrap();
         assert_eq!((remote.fanout, remote.exec.command.as_str()), (7, "echo -n x"));
-        assert!(psh(&words("n1 true"), &[("XCATPSHFANOUT".to_owned(), "many".to_owned())]).is_err());
+        assert!(
+            psh(&words("n1 true"), &BTreeMap::from([("XCATPSHFANOUT".to_owned(), "many".to_owned())]))
+                .is_err()
+        );
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! rpower, rsetboot, rbeacon, rinv and nodestat: what is asked of machines, grouped by how they are managed.
+
+use wire::op::{NodeOp, Stream};
+
+use crate::args::{Opt, flag, value};
+use crate::fanout::{FanOut, node_error, plain};
+use crate::operate::read;
+use crate::plan::{Ctx, Output, Plan};
+use crate::power::{self, Ask};
+use crate::registry::{Command, Range};
+
+/// rpower.
+pub static RPOWER: Command = Command {
+    name: "rpower",
+    aliases: &["power"],
+    summary: "Switch machines on and off, or ask whether they are on",
+    usage: "Usage: rpower <noderange> [--nodeps] [on|off|softoff|reset|boot|cycle|stat|state|status] [-V|--verbose] [--detach]
+       rpower [-h|--help|-v|--version]
+",
+    writes: true,
+    range: Range::First,
+    plan: rpower,
+};
+
+/// rsetboot.
+pub static RSETBOOT: Command = Command {
+    name: "rsetboot",
+    aliases: &["setboot"],
+    summary: "Choose or show what machines boot from next",
+    usage: "Usage: rsetboot <noderange> [hd|net|cd|default|floppy|setup|stat] [-u] [-p] [-V|--verbose]
+       rsetboot [-h|--help|-v|--version]
+",
+    writes: true,
+    range: Range::First,
+    plan: rsetboot,
+};
+
+/// rbeacon.
+pub static RBEACON: Command = Command {
+    name: "rbeacon",
+    aliases: &["beacon"],
+    summary: "Switch the identify light of machines",
+    usage: "Usage: rbeacon <noderange> [on|off|blink|stat] [-V|--verbose]
+       rbeacon [-h|--help|-v|--version]
+",
+    writes: true,
+    range: Range::First,
+    plan: rbeacon,
+};
+
+/// rinv.
+pub static RINV: Command = Command {
+    name: "rinv",
+    aliases: &["inventory"],
+    summary: "Show what machines are made of, as their BMCs tell it",
+    usage: "Usage: rinv <noderange> [all|model|serial|asset|vpd|deviceid|guid|uuid|firm|dimm|mprom|cpu] [-V|--verbose]
+       rinv [-h|--help|-v|--version]
+",
+    writes: false,
+    range: Range::First,
+    plan: rinv,
+};
+
+/// nodestat.
+pub static NODESTAT: Command = Command {
+    name: "nodestat",
+    aliases: &[],
+    summary: "Show what is known of the life of nodes",
+    usage: "Usage: nodestat [noderange] [-u] [-m] [-f] [-p]
+       nodestat [-h|--help|-v|--version]
+",
+    writes: false,
+    range: Range::First,
+    plan: nodestat,
+};
+
+fn rpower(ctx: &Ctx<'_>) -> Plan {
+    let own = [value('m', ""), value('t', ""), value('r', "")];
+    let given = match words(ctx, &RPOWER, &own) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    let [range, word] = given.words.as_slice() else {
+        let mut output = Output::new();
+        output.text(RPOWER.usage);
+        return output.status(1).into();
+    };
+    if given.options.has("m") || given.options.has("t") || given.options.has("r") {
+        return Plan::error(ctx, "rpower -m, -t and -r (wait for a status) are not supported");
+    }
+    ask(ctx, range, &["nodehm.power", "nodehm.mgt"], "nodehm.power,mgt", power::power(word))
+}
+
+fn rsetboot(ctx: &Ctx<'_>) -> Plan {
+    let given = match words(ctx, &RSETBOOT, &[flag('u', "uefi"), flag('p', "persistent")]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    let (range, word) = match given.words.as_slice() {
+        [range] => (range, "stat"),
+        [range, word] => (range, word.as_str()),
+        _ => return Plan::usage(RSETBOOT.usage, 1),
+    };
+    let wanted = power::set_boot(word, given.options.has("persistent"), given.options.has("uefi"));
+    ask(ctx, range, &["nodehm.mgt"], "nodehm.mgt", wanted)
+}
+
+fn rbeacon(ctx: &Ctx<'_>) -> Plan {
+    let given = match words(ctx, &RBEACON, &[]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    match given.words.as_slice() {
+        [range, word] => ask(ctx, range, &["nodehm.mgt"], "nodehm.mgt", power::beacon(word)),
+        _ => Plan::usage(RBEACON.usage, 1),
+    }
+}
+
+fn rinv(ctx: &Ctx<'_>) -> Plan {
+    let given = match words(ctx, &RINV, &[flag('t', "table")]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    if given.options.has("table") {
+        return Plan::error(ctx, "rinv -t is not supported; discovery fills the tables");
+    }
+    match given.words.split_first() {
+        Some((range, kinds)) => ask(ctx, range, &["nodehm.mgt"], "nodehm.mgt", power::inventory(kinds)),
+        None => Plan::usage(RINV.usage, 1),
+    }
+}
+
+fn nodestat(ctx: &Ctx<'_>) -> Plan {
+    let own = [flag('u', "updatedb"), flag('m', "usemon"), flag('f', "usefping"), flag('p', "powerstat")];
+    let given = match words(ctx, &NODESTAT, &own) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    let nodes = match given.words.as_slice() {
+        [] => ctx.state.node_names().map(str::to_owned).collect(),
+        [range] => match ctx.nodes(range) {
+            Ok(nodes) => nodes,
+            Err(plan) => return plan,
+        },
+        _ => return Plan::usage(NODESTAT.usage, 1),
+    };
+    if nodes.is_empty() {
+        return Output::new().into();
+    }
+    Plan::FanOut(FanOut::hardware(NodeOp::NodeStat, nodes))
+}
+
+struct Words {
+    options: crate::args::Given,
+    words: Vec<String>,
+}
+
+fn words(ctx: &Ctx<'_>, command: &Command, own: &[Opt]) -> Result<Words, Plan> {
+    let mut options = read(ctx, command.usage, own)?;
+    let words = std::mem::take(&mut options.rest);
+    Ok(Words { options, words })
+}
+
+/// The plan for nodes whose method stands in the first of `columns` that has a value.
+fn ask(ctx: &Ctx<'_>, range: &str, columns: &[&str], tables: &str, wanted: Result<Ask, String>) -> Plan {
+    let nodes = match ctx.nodes(range) {
+        Ok(nodes) => nodes,
+        Err(plan) => return plan,
+    };
+    let mut output = Output::new();
+    let mut asked = Vec::new();
+    for node in nodes {
+        let method =
+            columns.iter().map(|column| ctx.state.text(&node, column)).find(|method| !method.is_empty());
+        match (method.as_deref(), &wanted) {
+            (None, _) => {
+                let text =
+                    format!("Unable to identify plugin for this command, check relevant tables: {tables}");
+                output.items.push(node_error(&node, ctx.cluster, &text));
+            }
+            (Some("ipmi"), Ok(_)) => {
+                asked.push(node);
+                continue;
+            }
+            (Some(method), Err(word)) => {
+                let text = format!(
+                    "{node}: Error: Unsupported command: {} {word} when using mgt={method}.\n",
+                    ctx.command
+                );
+                output.items.push(plain(Stream::Out, &text));
+            }
+            (Some(method), Ok(_)) => {
+                output.items.push(node_error(
+                    &node,
+                    ctx.cluster,
+                    &format!("mgt={method} is not supported, only ipmi is"),
+                ));
+            }
+        }
+        output.status = 1;
+    }
+    match wanted {
+        Ok(wanted) if !asked.is_empty() => Plan::FanOut(FanOut {
+            acts: wanted.acts,
+            lock: wanted.lock,
+            then_status: wanted.then_status,
+            output,
+            ..FanOut::hardware(wanted.op, asked)
+        }),
+        _ => output.into(),
+    }
+}

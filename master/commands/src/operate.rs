@@ -1,0 +1,68 @@
+//! The commands that operate machines and the cluster itself: their list, and what they share.
+
+use crate::args::{self, Given, Opt, flag, word};
+use crate::plan::{Ctx, Plan};
+use crate::registry::{Command, Range};
+use crate::{action, hardware, nodeset, remote, sn};
+
+/// All of them.
+pub static COMMANDS: &[&Command] = &[
+    &action::ACTION,
+    &hardware::RBEACON,
+    &hardware::RINV,
+    &hardware::RPOWER,
+    &hardware::RSETBOOT,
+    &nodeset::NODESET,
+    &hardware::NODESTAT,
+    &MKNB,
+    &remote::PSH,
+    &sn::SN,
+    &sn::STATUS,
+    &remote::XDSH,
+];
+
+/// mknb: builds the discovery image.
+pub static MKNB: Command = Command {
+    name: "mknb",
+    aliases: &[],
+    summary: "Build the discovery image that unknown machines boot",
+    usage: "Usage: mknb <arch>\n       mknb [-h|--help|-v|--version]\n",
+    writes: true,
+    range: Range::None,
+    plan: mknb,
+};
+
+fn mknb(ctx: &Ctx<'_>) -> Plan {
+    let given = match read(ctx, MKNB.usage, &[]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    match given.rest.as_slice() {
+        [arch] if arch == "x86_64" => Plan::Helper(crate::plan::Helper::Genesis(arch.clone())),
+        [arch] => Plan::error(
+            ctx,
+            &format!("Unable to find directory for architecture {arch}; only x86_64 is supported"),
+        ),
+        _ => Plan::usage(MKNB.usage, 1),
+    }
+}
+
+/// Reads options with those that every command has; `Err` is the plan to answer with.
+///
+/// # Errors
+/// Help, the version, or what is wrong with the options.
+pub(crate) fn read(ctx: &Ctx<'_>, usage: &str, own: &[Opt]) -> Result<Given, Plan> {
+    let common = [flag('h', "help"), flag('v', "version"), flag('V', "verbose"), word("nodeps")];
+    let own_letters: Vec<char> = own.iter().filter_map(|opt| opt.short).collect();
+    let taken = |opt: &&Opt| opt.short.is_some_and(|letter| own_letters.contains(&letter));
+    let known: Vec<Opt> = own.iter().chain(common.iter().filter(|opt| !taken(opt))).copied().collect();
+    let given =
+        args::read(ctx.args, &known, true).map_err(|wrong| Plan::usage(&format!("{wrong}\n{usage}"), 1))?;
+    if given.has("help") {
+        return Err(Plan::usage(usage, 0));
+    }
+    if given.has("version") {
+        return Err(Plan::version(ctx));
+    }
+    Ok(given)
+}
