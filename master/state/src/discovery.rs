@@ -72,6 +72,8 @@ pub enum RackEvent {
         end: waits::End,
         /// Only this request's part; the wait ends when nobody else waits. None: for everybody.
         request: Option<RequestId>,
+        /// Why, in a sentence.
+        text: String,
     },
     /// Waits whose deadline is over end; what is kept too long is dropped.
     Sweep {
@@ -148,6 +150,8 @@ pub enum Notice {
         end: waits::End,
         /// Only for this request.
         request: Option<RequestId>,
+        /// Why, in a sentence; may be empty.
+        text: String,
     },
 }
 
@@ -238,7 +242,9 @@ pub fn decide(tables: &dyn Tables, event: &RackEvent, times: Times) -> Verdict {
         RackEvent::Audit { who, what } => Verdict::refused(who, what, Outcome::Stored),
         RackEvent::Open(open) => waits::open(tables, open, times),
         RackEvent::Arm { nodes } => waits::arm(tables, nodes),
-        RackEvent::Close { nodes, end, request } => waits::close(tables, nodes, *end, *request, times),
+        RackEvent::Close { nodes, end, request, text } => {
+            waits::close(tables, nodes, *end, *request, text, times)
+        }
         RackEvent::Sweep { keep } => waits::sweep(tables, *keep, times),
         RackEvent::Join { name, digest, fingerprint } => {
             admit::join(tables, name, digest, fingerprint, times)

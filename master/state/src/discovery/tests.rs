@@ -423,6 +423,11 @@ fn a_second_request_joins_and_one_answer_ends_both_waits() {
     assert_eq!(open(&mut tables, 1, &["n1", "n2", "n9"], 0), [Opened::First, Opened::First, Opened::Gone]);
     assert_eq!(open(&mut tables, 2, &["n1"], 0), [Opened::Joined]);
     assert_eq!(open(&mut tables, 2, &["n1"], 0), [Opened::Joined], "sent again it is the same request");
+    let again = open(&mut tables, 1, &["n1"], 0);
+    assert_eq!(again, [Opened::First], "its master may have died before it sent anything");
+    run(&mut tables, RackEvent::Arm { nodes: vec!["n1".into(), "n2".into()] }, 0);
+    let again = open(&mut tables, 1, &["n1"], 0);
+    assert_eq!(again, [Opened::Joined], "once something is sent, never again");
     assert_eq!(tables.rows("taskstate").len(), 2, "one row a node");
     let verdict = report(&mut tables, "sn1", "n1", adapters());
     let Notice::Adapters { node, lines, stored } = &verdict.notices[0] else { panic!("no notice") };
@@ -449,7 +454,10 @@ fn late_double_and_unasked_answers_are_stored_and_wake_nobody() {
     run(&mut tables, RackEvent::Sweep { keep: 10_000 }, 2_999);
     assert_eq!(state(&tables, "n2"), "waiting");
     let verdict = run(&mut tables, RackEvent::Sweep { keep: 10_000 }, 3_000);
-    assert_eq!(verdict.notices, [Notice::Closed { node: "n2".into(), end: End::Timeout, request: None }]);
+    assert_eq!(
+        verdict.notices,
+        [Notice::Closed { node: "n2".into(), end: End::Timeout, request: None, text: "".into() }]
+    );
     report(&mut tables, "sn1", "n2", adapters());
     assert_eq!(state(&tables, "n2"), "timeout");
     assert!(!cell(&tables, "n2", "nics", "nicsadapter").is_empty(), "the late answer is stored");
@@ -485,11 +493,12 @@ fn a_cancel_ends_the_wait_only_of_the_one_who_cancels() {
         nodes: vec!["n1".into()],
         end: End::Cancelled,
         request: Some(id(sequence)),
+        text: "why".into(),
     };
     let verdict = run(&mut tables, cancel(1), 0);
     assert_eq!(
         verdict.notices,
-        [Notice::Closed { node: "n1".into(), end: End::Cancelled, request: Some(id(1)) }]
+        [Notice::Closed { node: "n1".into(), end: End::Cancelled, request: Some(id(1)), text: "why".into() }]
     );
     assert_eq!(state(&tables, "n1"), "waiting");
     assert!(run(&mut tables, cancel(5), 0).writes.is_empty(), "who does not wait cannot cancel");

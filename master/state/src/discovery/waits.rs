@@ -7,12 +7,15 @@ use wire::ids::{ActionId, RequestId};
 use wire::{Decode, Encode};
 
 use super::{Notice, Outcome, Times, Verdict, Write, chain};
+use crate::apply::State;
 use crate::view::{Row, Tables, column};
 
 /// The command whose waits these are.
 pub const COMMAND: &str = "getadapter";
 /// State of a row that waits.
 pub const WAITING: &str = "waiting";
+/// Longest reason that is kept.
+const MAX_TEXT: usize = 512;
 /// Most requests that wait at one node; the next one is refused.
 pub const ROOM: usize = 256;
 /// Default of `site.getadaptertimeout`, seconds.
@@ -21,6 +24,8 @@ pub const TIMEOUT: u64 = 1800;
 pub const KEEP: u64 = 24 * 3600;
 /// How a boot state that was put aside is marked in `reserve`.
 const ASIDE: &str = "boot:";
+/// Mark in `reserve` of a node that was booted without a change of its boot state.
+const SENT: &str = "sent";
 
 /// A request begins to wait.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -138,7 +143,9 @@ fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Open
     let known = waiting.contains(&open.request);
     if is_waiting(&old) {
         if known {
-            return (Opened::Joined, None);
+            // Its master may have died before anything was sent to the node.
+            let own = waiting.first() == Some(&open.request) && column(&old, "reserve").is_empty();
+            return (if own { Opened::First } else { Opened::Joined }, None);
         }
         if waiting.len() >= ROOM {
             return (Opened::Full, None);
@@ -164,6 +171,7 @@ fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Open
         ("deadline", times.cluster.saturating_add(open.timeout).to_string()),
         ("opened", times.revision.to_string()),
         ("digest", String::new()),
+        ("text", String::new()),
     ];
     (Opened::First, Some(set(node, values)))
 }
@@ -174,7 +182,11 @@ pub(super) fn arm(tables: &dyn Tables, nodes: &[String]) -> Verdict {
     for node in nodes {
         let Some(row) = row(tables, node).filter(is_waiting) else { continue };
         let state = tables.attribute(node, "chain", "currstate");
-        if chain::is_genesis(&state) || column(&row, "reserve").starts_with(ASIDE) {
+        if !column(&row, "reserve").is_empty() {
+            continue;
+        }
+        if chain::is_genesis(&state) {
+            writes.push(set(node, vec![("reserve", SENT.to_owned())]));
             continue;
         }
         writes.push(set(node, vec![("reserve", format!("{ASIDE}{state}"))]));
@@ -212,8 +224,10 @@ pub(super) fn close(
     nodes: &[String],
     end: End,
     request: Option<RequestId>,
+    text: &str,
     times: Times,
 ) -> Verdict {
+    let text: String = text.chars().filter(|letter| !letter.is_control()).take(MAX_TEXT).collect();
     let mut verdict = Verdict::new(Outcome::Stored, Vec::new());
     for node in nodes {
         let Some(row) = row(tables, node).filter(is_waiting) else { continue };
@@ -225,24 +239,32 @@ pub(super) fn close(
             }
             if !waiting.is_empty() {
                 verdict.writes.push(set(node, vec![("request", joined(&waiting))]));
-                verdict.notices.push(Notice::Closed { node: node.clone(), end, request: Some(request) });
+                let request = Some(request);
+                verdict.notices.push(Notice::Closed { node: node.clone(), end, request, text: text.clone() });
                 continue;
             }
         }
-        finish(tables, &mut verdict, node, &row, end, times);
+        finish(tables, &mut verdict, (node, &row), (end, &text), times);
     }
     verdict
 }
 
-fn finish(tables: &dyn Tables, verdict: &mut Verdict, node: &str, row: &Row, end: End, times: Times) {
+fn finish(
+    tables: &dyn Tables,
+    verdict: &mut Verdict,
+    (node, row): (&str, &Row),
+    (end, text): (End, &str),
+    times: Times,
+) {
     let values = vec![
         ("state", end.word().to_owned()),
         ("reserve", String::new()),
         ("deadline", times.cluster.to_string()),
+        ("text", text.to_owned()),
     ];
     verdict.writes.push(set(node, values));
     verdict.writes.extend(disarm(tables, node, row));
-    verdict.notices.push(Notice::Closed { node: node.to_owned(), end, request: None });
+    verdict.notices.push(Notice::Closed { node: node.to_owned(), end, request: None, text: text.to_owned() });
 }
 
 /// Ends waits that are due and drops final rows that were kept long enough.
@@ -253,7 +275,7 @@ pub(super) fn sweep(tables: &dyn Tables, keep: u64, times: Times) -> Verdict {
         let due = deadline(row);
         if is_waiting(row) {
             if due <= times.cluster {
-                finish(tables, &mut verdict, node, row, End::Timeout, times);
+                finish(tables, &mut verdict, (node, row), (End::Timeout, ""), times);
             }
         } else if due.saturating_add(keep) <= times.cluster {
             let key = vec![("node", node.to_owned()), ("command", COMMAND.to_owned())];
@@ -263,10 +285,29 @@ pub(super) fn sweep(tables: &dyn Tables, keep: u64, times: Times) -> Verdict {
     verdict
 }
 
-/// Whether a sweep would do something now.
+/// What a leader must see to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Due {
+    /// Some node is waited for: cluster time must be kept.
+    pub waiting: bool,
+    /// A sweep would change something.
+    pub now: bool,
+}
+
+/// Looks at all waits without copying them.
 #[must_use]
-pub fn sweep_is_due(tables: &dyn Tables, keep: u64, times: Times) -> bool {
-    !sweep(tables, keep, times).writes.is_empty()
+pub fn due(state: &State, keep: u64, cluster_time: u64) -> Due {
+    let mut due = Due::default();
+    let Some(table) = state.named("taskstate") else { return due };
+    let number = |name| table.def().column(name).unwrap_or(usize::MAX);
+    let (command, phase, deadline) = (number("command"), number("state"), number("deadline"));
+    for (_, row) in table.rows().filter(|(_, row)| row.text(command) == COMMAND) {
+        let waiting = row.text(phase) == WAITING;
+        let end: u64 = row.text(deadline).parse().unwrap_or(0);
+        due.waiting |= waiting;
+        due.now |= end.saturating_add(if waiting { 0 } else { keep }) <= cluster_time;
+    }
+    due
 }
 
 /// A short mark of an answer, to tell a repeated one from a changed one (FNV-1a, not a security measure).
