@@ -107,9 +107,9 @@ fn refresh(
 
 /// Our address on the interface, in a network of the tables, and the interface's number.
 fn place(interface: &str, networks: &[Network]) -> io::Result<(Ipv4Addr, u32)> {
-    let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"))
+    let any = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;
+    let index = rustix::net::netdevice::name_to_index(&any, interface)
         .map_err(|_| io::Error::other("there is no such interface"))?;
-    let index = index.trim().parse().map_err(|_| io::Error::other("the interface has no number"))?;
     for network in networks {
         // The kernel tells which of our addresses it would use for this network over this device.
         let probe = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))?;

@@ -65,7 +65,7 @@ const REPETITIONS: u32 = 25;
 const MAX_ROWS: usize = 200_000;
 /// VLANs that are tried when one MAC is asked for.
 const MAX_VLANS: usize = 64;
-const NEWER_COMMUNITY: &str = "public";
+const DEFAULT_COMMUNITY: &str = "public";
 
 /// The switches of a rack.
 pub struct Switches {
@@ -138,7 +138,7 @@ impl Switches {
     /// why none was found, naming each switch that did not answer.
     pub async fn port_of(&self, boot: &(dyn Boot + Sync), macs: &[Mac]) -> Evidence {
         let site = boot.site();
-        let community = site.setting("snmpc").unwrap_or(NEWER_COMMUNITY).to_owned();
+        let community = site.setting("snmpc").unwrap_or(DEFAULT_COMMUNITY).to_owned();
         let mut asked: Vec<(SwitchView, Vec<Cable>)> = Vec::new();
         for row in &site.switches {
             let cables = boot.cables(&row.name);
@@ -430,7 +430,13 @@ impl Failed {
         let address = if row.address.is_empty() { &row.name } else { &row.address };
         match self {
             Failed::Silent(after) => {
-                format!("{} ({address}) did not answer SNMP within {:.0} s", row.name, after.as_secs_f64())
+                // A switch is silent also to a wrong community or SNMPv3 password.
+                let or = if row.snmp_version.contains('3') { "user or password" } else { "community" };
+                let after = after.as_secs_f64();
+                format!(
+                    "{} ({address}) did not answer SNMP within {after:.1} s (or refuses the {or})",
+                    row.name
+                )
             }
             Failed::Says(what) => format!("{} ({address}) {what}", row.name),
         }

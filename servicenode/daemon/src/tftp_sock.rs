@@ -149,7 +149,7 @@ impl Tftp {
         let Some(content) = self.content(&request, client, &socket) else {
             self.count("tftp_not_found");
             debug!(%client, name = request.name, "TFTP file not found");
-            let _ = socket.try_send(&tftp::error(Code::NotFound, "file not found"));
+            let _ = socket.send(&tftp::error(Code::NotFound, "file not found")).await;
             return;
         };
         self.count("tftp_requests");
@@ -175,7 +175,7 @@ impl Tftp {
         });
         debug!(%client, why = reject.reason(), "TFTP refused");
         if let Some(answer) = reject.answer() {
-            let _ = self.socket.try_send_to(&answer, client);
+            let _ = self.socket.send_to(&answer, client).await;
         }
     }
 

@@ -1,7 +1,7 @@
 //! From bytes to a checked question.
 //!
 //! The options are walked and checked here first, and only those that are used are handed to the
-//! decoder, which stops silently at a broken option and panics on some (docs/decisions/004).
+//! decoder, which stops silently at a broken option and panics on some.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
