@@ -58,10 +58,10 @@ impl Bmcs {
         let reply = match deed {
             Deed::PowerStat => NodeReply::Text(word(power(&mut bmc).await?).to_owned()),
             Deed::Power(action) => change_power(&mut bmc, target, action).await?,
-            Deed::BootDeviceStat => boot_device(&mut bmc).await?,
+            Deed::BootDeviceStat => boot_device(&mut bmc, None).await?,
             Deed::BootDevice(device) => {
                 set_boot_device(&mut bmc, device).await?;
-                boot_device(&mut bmc).await?
+                boot_device(&mut bmc, Some(device.target)).await?
             }
             Deed::Beacon(beacon) => light(&mut bmc, beacon).await?,
             Deed::Inventory(kinds) => NodeReply::Texts(inventory::lines(&mut bmc, kinds).await?),
@@ -181,17 +181,20 @@ async fn change_power(
     Ok(NodeReply::Text(said.to_owned()))
 }
 
-/// Boot options parameter 5 (IPMI 2.0 §28.13 and table 28-14).
-async fn boot_device(bmc: &mut Connection<'_>) -> Result<NodeReply, BmcError> {
+/// Boot options parameter 5 (IPMI 2.0 §28.13 and table 28-14). Some BMCs (OpenIPMI's among them) do not
+/// give back the "valid" flag: the device just `set` is believed without it.
+async fn boot_device(bmc: &mut Connection<'_>, set: Option<BootTarget>) -> Result<NodeReply, BmcError> {
     let step = "reading the boot device";
     let answer = bmc.ask(step, Request::new(CHASSIS, 0x09, [5, 0, 0]), false).await?;
     let (Some(flags), Some(device)) = (answer.get(2), answer.get(3)) else {
         return Err(bmc.unreadable(step, "it is too short"));
     };
-    if flags & VALID == 0 {
+    let device = device >> 2 & 0x0f;
+    let believed = set.is_some_and(|set| set != BootTarget::Default && code(set) == device);
+    if flags & VALID == 0 && !believed {
         return Ok(NodeReply::Text("boot override inactive".to_owned()));
     }
-    let text = match device >> 2 & 0x0f {
+    let text = match device {
         0 => "BIOS default",
         1 => "Network",
         2 => "Hard Drive",
@@ -209,23 +212,27 @@ async fn set_boot_device(bmc: &mut Connection<'_>, device: BootDevice) -> Result
         Ok(_) | Err(BmcError::Completion { .. }) => {}
         Err(error) => return Err(error),
     }
-    let code = match device.target {
-        BootTarget::Default => 0,
-        BootTarget::Net => 1,
-        BootTarget::Hd => 2,
-        BootTarget::Cd => 5,
-        BootTarget::Setup => 6,
-        BootTarget::Floppy => 15,
-    };
     let mut flags = 0;
     if device.target != BootTarget::Default {
         flags |= VALID;
         flags |= if device.persistent { PERSISTENT } else { 0 };
         flags |= if device.uefi { UEFI } else { 0 };
     }
-    let request = Request::new(CHASSIS, 0x08, [5, flags, code << 2, 0, 0, 0]);
+    let request = Request::new(CHASSIS, 0x08, [5, flags, code(device.target) << 2, 0, 0, 0]);
     bmc.ask("setting the boot device", request, false).await?;
     Ok(())
+}
+
+/// Boot device selector.
+fn code(target: BootTarget) -> u8 {
+    match target {
+        BootTarget::Default => 0,
+        BootTarget::Net => 1,
+        BootTarget::Hd => 2,
+        BootTarget::Cd => 5,
+        BootTarget::Setup => 6,
+        BootTarget::Floppy => 15,
+    }
 }
 
 /// Chassis Identify (IPMI 2.0 §28.5).

@@ -206,9 +206,9 @@ impl Reader {
         let mut at = start;
         while at < end {
             let count = u8::try_from(end - at).unwrap_or(u8::MAX).min(self.piece);
-            let unit = if self.words { 2 } else { 1 };
-            let [low, high] = (at / unit).to_le_bytes();
-            let wanted = count.div_ceil(unit as u8);
+            let unit: u8 = if self.words { 2 } else { 1 };
+            let [low, high] = (at / u16::from(unit)).to_le_bytes();
+            let wanted = count.div_ceil(unit);
             match bmc.ask(step, Request::new(STORAGE, 0x11, [0, low, high, wanted]), false).await {
                 Ok(answer) => {
                     let given = answer.get(1..).unwrap_or_default();

@@ -195,6 +195,21 @@ mod tests {
         assert_eq!(text(&[0xc4, 0x1b, b'[', b'2', b'J', 0xc1]), ["?[2J"]);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_print_control_characters(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..600),
+            kind in 0..3usize,
+        ) {
+            assert!(areas(&bytes).len() <= 3);
+            let area = decode([Kind::Chassis, Kind::Board, Kind::Product][kind], &bytes);
+            let texts = [area.manufacturer, area.name, area.part_number, area.version, area.serial];
+            for text in texts.into_iter().flatten().chain(area.extra) {
+                assert!(!text.chars().any(char::is_control));
+            }
+        }
+    }
+
     #[test]
     fn a_header_of_another_version_has_no_areas() {
         assert!(areas(&[0xff; 8]).is_empty());

@@ -2,11 +2,16 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use sim::bmc::{Config, Running};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+
+/// How long a machine's programs may take to end.
+const STOP: Duration = Duration::from_secs(10);
 
 /// Simulated BMCs: RMCP+ with cipher suites 3 and 17, one UDP address each.
 #[derive(Parser)]
@@ -43,5 +48,7 @@ async fn main() -> anyhow::Result<()> {
         _ = stop.recv() => {}
         interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot wait for the interrupt")?,
     }
+    let mut ending: JoinSet<()> = running.into_iter().map(|bmc| bmc.stop(STOP)).collect();
+    while ending.join_next().await.is_some() {}
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! The simulator must not share cryptography with the client it tests, so this is its own
 //! implementation. It is neither fast nor constant-time, and needs to be neither.
 
+use std::sync::OnceLock;
+
 /// The S-box, computed once from its definition instead of being copied from a table.
-#[derive(Clone)]
 struct Boxes {
     forward: [u8; 256],
     inverse: [u8; 256],
@@ -14,13 +15,14 @@ struct Boxes {
 #[derive(Clone)]
 pub struct Aes128 {
     round_keys: [[u8; 16]; 11],
-    boxes: Boxes,
+    boxes: &'static Boxes,
 }
 
 impl Aes128 {
     /// Expands `key`.
     pub fn new(key: &[u8; 16]) -> Self {
-        let boxes = Boxes::new();
+        static BOXES: OnceLock<Boxes> = OnceLock::new();
+        let boxes = BOXES.get_or_init(Boxes::new);
         let mut words = [[0u8; 4]; 44];
         for (word, chunk) in words.iter_mut().zip(key.chunks_exact(4)) {
             word.copy_from_slice(chunk);

@@ -94,7 +94,7 @@ impl Brain {
             boot: BootOptions::default(),
             boot_parameters: BTreeMap::new(),
             lan: commands::lan::defaults(&config),
-            sol_parameters: commands::lan::sol_defaults(),
+            sol_parameters: commands::lan::sol_defaults(&config),
             fru: super::fru::image(&config),
             sel: BTreeMap::new(),
             sel_next: 1,
@@ -184,7 +184,10 @@ impl Brain {
 
     fn answer(&mut self, message: &Message, caller: &mut Caller) -> Vec<u8> {
         match commands::answer(self, caller, message) {
-            Ok(data) => message.response(0, &data),
+            Ok(data) => {
+                let keep = self.config.faults.cut_data.filter(|_| caller.session != 0);
+                message.response(0, &data[..keep.unwrap_or(data.len()).min(data.len())])
+            }
             Err(code) => message.response(code, &[]),
         }
     }

@@ -73,6 +73,8 @@ pub struct Faults {
     pub flip: bool,
     /// Sends each answer twice.
     pub double: bool,
+    /// Keeps only so many bytes of the data of each answer in a session.
+    pub cut_data: Option<usize>,
 }
 
 impl Config {

@@ -3,8 +3,10 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::warn;
 
 use super::Bmc;
@@ -102,11 +104,11 @@ pub struct Programs {
 
 impl Programs {
     /// Starts the task that runs the programs one after the other. It ends with the BMC.
-    pub fn new(node: &str, hook: Vec<String>, process: Vec<String>) -> Self {
+    pub fn new(node: &str, hook: Vec<String>, process: Vec<String>) -> (Self, JoinHandle<()>) {
         let (changes, inbox) = mpsc::channel(PENDING_CHANGES);
         let runner = Runner { node: node.to_owned(), hook, process, child: None };
-        tokio::spawn(runner.run(inbox));
-        Self { changes }
+        let task = tokio::spawn(runner.run(inbox));
+        (Self { changes }, task)
     }
 }
 
@@ -122,7 +124,33 @@ struct Runner {
     node: String,
     hook: Vec<String>,
     process: Vec<String>,
-    child: Option<(Child, Bmc)>,
+    child: Option<(Life, Bmc)>,
+}
+
+/// A running process of the machine with all it started.
+struct Life {
+    child: Child,
+    group: Option<Pid>,
+}
+
+impl Life {
+    fn signal(&self, signal: Signal) -> rustix::io::Result<()> {
+        match self.group {
+            Some(group) => kill_process_group(group, signal),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        // what the process started goes with it, also when the simulator ends in disorder
+        if let Err(error) = self.signal(Signal::KILL)
+            && error != rustix::io::Errno::SRCH
+        {
+            warn!(%error, "the machine's processes cannot be killed");
+        }
+    }
 }
 
 impl Runner {
@@ -150,11 +178,18 @@ impl Runner {
                 self.stop().await;
                 self.hook("off", BootDevice::Default).await;
             }
-            Change::SoftOff => {
-                self.stop().await;
-                self.hook("off", BootDevice::Default).await;
-                bmc.went_off();
-            }
+            Change::SoftOff => match &self.child {
+                // like the power button: the machine powers off when its system has ended
+                Some((life, _)) => {
+                    if let Err(error) = life.signal(Signal::TERM) {
+                        warn!(node = self.node, %error, "the machine's process does not hear the button");
+                    }
+                }
+                None => {
+                    self.hook("off", BootDevice::Default).await;
+                    bmc.went_off();
+                }
+            },
             Change::Reset(device) => {
                 self.stop().await;
                 self.hook("reset", device).await;
@@ -177,8 +212,8 @@ impl Runner {
             let device = bmc.rebooted();
             self.start(device, bmc);
         } else {
-            if status != Some(0) {
-                warn!(node = self.node, ?status, "the machine's process failed; power is off");
+            if status.is_some_and(|status| status != 0) {
+                warn!(node = self.node, status, "the machine's process failed; power is off");
             }
             bmc.went_off();
         }
@@ -197,7 +232,10 @@ impl Runner {
             .kill_on_drop(true)
             .spawn();
         match started {
-            Ok(child) => self.child = Some((child, bmc)),
+            Ok(child) => {
+                let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+                self.child = Some((Life { child, group }, bmc));
+            }
             Err(error) => {
                 warn!(node = self.node, %error, program, "the machine's process does not start");
                 bmc.went_off();
@@ -206,10 +244,10 @@ impl Runner {
     }
 
     async fn stop(&mut self) {
-        if let Some((mut child, _)) = self.child.take() {
-            if let Err(error) = child.kill().await {
-                warn!(node = self.node, %error, "the machine's process cannot be killed");
-            }
+        if let Some((mut life, _)) = self.child.take()
+            && let Err(error) = life.child.kill().await
+        {
+            warn!(node = self.node, %error, "the machine's process cannot be killed");
         }
     }
 
@@ -233,9 +271,9 @@ impl Runner {
 }
 
 /// Status of the machine's process when it ends; waits for ever when there is none.
-async fn ended(child: &mut Option<(Child, Bmc)>) -> Option<i32> {
+async fn ended(child: &mut Option<(Life, Bmc)>) -> Option<i32> {
     match child {
-        Some((child, _)) => child.wait().await.ok().and_then(|status| status.code()),
+        Some((life, _)) => life.child.wait().await.ok().and_then(|status| status.code()),
         None => std::future::pending().await,
     }
 }

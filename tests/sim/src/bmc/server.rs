@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::net::UdpSocket;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tracing::warn;
 
 use super::brain::Brain;
 use super::config::{Config, Faults};
@@ -28,6 +29,7 @@ pub struct Bmc {
 pub struct Running {
     bmc: Bmc,
     task: JoinHandle<()>,
+    programs: Option<JoinHandle<()>>,
 }
 
 struct Shared {
@@ -58,7 +60,7 @@ impl Running {
         });
         let bmc = Bmc { shared };
         let task = tokio::spawn(bmc.clone().serve(socket));
-        Ok(Self { bmc, task })
+        Ok(Self { bmc, task, programs: None })
     }
 
     /// Runs the BMC of `config` with the programs it names as its machine.
@@ -66,8 +68,21 @@ impl Running {
     /// # Errors
     /// When the address cannot be bound.
     pub async fn start_with_programs(config: Config) -> io::Result<Self> {
-        let machine = Programs::new(&config.node, config.hook.clone(), config.process.clone());
-        Self::start(config, Arc::new(machine)).await
+        let (machine, programs) = Programs::new(&config.node, config.hook.clone(), config.process.clone());
+        let mut running = Self::start(config, Arc::new(machine)).await?;
+        running.programs = Some(programs);
+        Ok(running)
+    }
+
+    /// Stops the BMC and waits until the programs of its machine have ended, at most `limit`.
+    pub async fn stop(mut self, limit: Duration) {
+        let programs = self.programs.take();
+        drop(self);
+        if let Some(programs) = programs
+            && tokio::time::timeout(limit, programs).await.is_err()
+        {
+            warn!("the machine's programs do not end");
+        }
     }
 
     /// A handle that outlives nothing: it goes on naming the BMC after it stopped.
@@ -111,6 +126,11 @@ impl Bmc {
     /// Sessions that are open or being opened.
     pub fn sessions(&self) -> usize {
         lock(&self.shared.brain).sessions.len()
+    }
+
+    /// Forgets all sessions, like a BMC that restarts.
+    pub fn close_all_sessions(&self) {
+        lock(&self.shared.brain).sessions.clear();
     }
 
     /// Datagrams received.
@@ -175,7 +195,7 @@ impl Bmc {
     async fn answer(&self, socket: &UdpSocket, from: SocketAddr, bytes: &[u8]) {
         let count = self.shared.received.fetch_add(1, Ordering::Relaxed) + 1;
         let faults = lock(&self.shared.brain).config.faults.clone();
-        if faults.hang || (faults.drop_every > 0 && count % u64::from(faults.drop_every) == 0) {
+        if faults.hang || (faults.drop_every > 0 && count.is_multiple_of(u64::from(faults.drop_every))) {
             return;
         }
         if faults.hang_in_session && bytes.get(6..10).is_some_and(|session| session != [0; 4]) {

@@ -101,7 +101,7 @@ impl Keys {
 
     /// The payload inside IV and ciphertext; `None` when padding or length are wrong.
     pub fn decrypt(&self, data: &[u8]) -> Option<Vec<u8>> {
-        if data.len() < 32 || data.len() % 16 != 0 {
+        if data.len() < 32 || !data.len().is_multiple_of(16) {
             return None;
         }
         let mut iv = [0u8; 16];

@@ -171,6 +171,21 @@ fn a_bmc_without_suite_17_is_asked_for_suite_3() {
 }
 
 #[test]
+fn a_bmc_that_is_silent_to_suite_17_is_asked_for_suite_3() {
+    let mut now = Instant::now();
+    let (mut session, _, first) = advanced(1, now);
+    let suite = |bytes: &[u8]| bytes[16 + 12];
+    assert_eq!(suite(&first), 3, "the algorithm of suite 17");
+    let mut asked = Vec::new();
+    for _ in 0..OPENING_TRIES {
+        now = session.deadline().unwrap();
+        session.tick(now);
+        asked.push(suite(&sent(&mut session).unwrap()));
+    }
+    assert_eq!(asked, [3, 3, 1]);
+}
+
+#[test]
 fn a_bmc_that_picks_suite_0_is_refused() {
     let now = Instant::now();
     let (mut session, mut bmc, last) = advanced(1, now);

@@ -150,7 +150,8 @@ fn activate_payload(brain: &mut Brain, caller: &Caller, data: &[u8]) -> Answer {
         return Err(ALREADY_ACTIVE);
     }
     brain.console.activate(caller.session, caller.peer.ok_or(ABSENT)?);
-    Ok(vec![0, 0, 0, 0, 0xff, 0x00, 0xff, 0x00, 0x6f, 0x02, 0xff, 0xff])
+    let [low, high] = brain.config.address.port().to_le_bytes();
+    Ok(vec![0, 0, 0, 0, 0xff, 0x00, 0xff, 0x00, low, high, 0xff, 0xff])
 }
 
 fn deactivate_payload(brain: &mut Brain, caller: &Caller, data: &[u8]) -> Answer {

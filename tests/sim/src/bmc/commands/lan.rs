@@ -59,7 +59,7 @@ pub fn defaults(config: &Config) -> BTreeMap<u8, Vec<u8>> {
 }
 
 /// Serial-over-LAN parameters at birth.
-pub fn sol_defaults() -> BTreeMap<u8, Vec<u8>> {
+pub fn sol_defaults(config: &Config) -> BTreeMap<u8, Vec<u8>> {
     BTreeMap::from([
         (0, vec![0]),
         (1, vec![1]),
@@ -69,7 +69,7 @@ pub fn sol_defaults() -> BTreeMap<u8, Vec<u8>> {
         (5, vec![0x0a]),
         (6, vec![0x0a]),
         (7, vec![1]),
-        (8, vec![0x6f, 0x02]),
+        (8, config.address.port().to_le_bytes().to_vec()),
     ])
 }
 
