@@ -145,6 +145,18 @@ impl Endpoint {
         Ok(Self { quinn, settings, alpns })
     }
 
+    /// The same socket; connections that are dialed through this handle have other settings.
+    #[must_use]
+    pub fn with_settings(&self, settings: Settings) -> Self {
+        Self { settings, ..self.clone() }
+    }
+
+    /// The settings of connections that are dialed through this handle.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The address it is bound to (the port where 0 was asked for).
     ///
     /// # Errors
