@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,8 @@ pub(crate) struct Driver<M: Machine> {
     requests: mpsc::Receiver<Request<M::Answer>>,
     events: mpsc::Receiver<PeerEvent>,
     peers: Peers,
+    /// Where the log on the disk ends, for the transport's greeting.
+    last: Arc<AtomicU64>,
     status: watch::Sender<Status>,
     /// Tells this run's proposals from those of an earlier run of the same member.
     run: u64,
@@ -71,8 +74,7 @@ impl<M: Machine> Driver<M> {
         log: Log,
         machine: Arc<RwLock<M>>,
         requests: mpsc::Receiver<Request<M::Answer>>,
-        events: mpsc::Receiver<PeerEvent>,
-        peers: Peers,
+        (events, peers, last): (mpsc::Receiver<PeerEvent>, Peers, Arc<AtomicU64>),
         status: watch::Sender<Status>,
     ) -> Result<Self, StorageError> {
         let config = Config {
@@ -104,6 +106,7 @@ impl<M: Machine> Driver<M> {
             requests,
             events,
             peers,
+            last,
             status,
             run: service::random::number(),
             next_proposal: 0,
@@ -187,7 +190,14 @@ impl<M: Machine> Driver<M> {
 
     fn event(&mut self, event: PeerEvent) -> Result<(), StorageError> {
         match event {
-            PeerEvent::Message(message) => {
+            PeerEvent::Message(mut message) => {
+                let last = self.node.store().last().index;
+                if message.get_msg_type() == MessageType::MsgHeartbeat && message.commit > last {
+                    // The leader knows of entries that were on this disk: it was emptied or replaced. The
+                    // greeting tells the leader; the library would panic.
+                    warn!(leader = message.from, commit = message.commit, last, "this master's log was lost");
+                    message.commit = last;
+                }
                 if let Err(error) = self.node.step(message) {
                     debug!(%error, "a message of another member was not taken");
                 }
@@ -204,6 +214,7 @@ impl<M: Machine> Driver<M> {
                 }
                 self.arrived = None;
             }
+            PeerEvent::Greeting { from, last } => self.greeting(from, last),
             PeerEvent::Unreachable(id) => self.node.report_unreachable(id),
             PeerEvent::SnapshotSent { to, ok } => {
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -211,6 +222,21 @@ impl<M: Machine> Driver<M> {
             }
         }
         Ok(())
+    }
+
+    /// A member whose log ends before what it once confirmed has lost its disk. It gets everything anew;
+    /// until then its confirmations do not count.
+    fn greeting(&mut self, from: u64, last: u64) {
+        if self.node.raft.state != StateRole::Leader {
+            return;
+        }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(from) {
+            if progress.matched > last {
+                error!(member = from, confirmed = progress.matched, last, "a master has lost its log");
+                progress.matched = 0;
+                progress.become_probe();
+            }
+        }
     }
 
     /// True when the thread shall end.
@@ -296,6 +322,7 @@ impl<M: Machine> Driver<M> {
         };
         let log = self.node.mut_store();
         install::install(log, snapshot, slot, ready.hs())?;
+        self.last.store(log.last().index, Ordering::Relaxed);
         let (db, current) = (log.db.clone(), log.current);
         let mut fault = None;
         let mut machine = self.machine.write().unwrap_or_else(PoisonError::into_inner);
@@ -323,6 +350,7 @@ impl<M: Machine> Driver<M> {
         }
         log.db.write(batch, sync, "append to the log")?;
         log.appended(entries);
+        self.last.store(log.last().index, Ordering::Relaxed);
         Ok(())
     }
 

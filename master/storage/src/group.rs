@@ -1,5 +1,6 @@
 //! The handle of a group: propose, read, look at its status.
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -157,12 +158,14 @@ impl<M: Machine> Group<M> {
         });
         let weak: Weak<Db> = Arc::downgrade(&db);
         drop(db);
-        let reception = Arc::new(Reception::new(&options, weak.clone(), tell.clone(), drain.clone()));
+        let last = Arc::new(AtomicU64::new(log.last().index));
+        let reception =
+            Arc::new(Reception::new(&options, weak.clone(), tell.clone(), drain.clone(), last.clone()));
         let peers = match transport {
             Some(transport) => peers::connect(&options, &transport, &weak, &tell, &reception, drain),
             None => Peers::default(),
         };
-        let driver = Driver::new(options, log, machine.clone(), incoming, events, peers, publish)?;
+        let driver = Driver::new(options, log, machine.clone(), incoming, (events, peers, last), publish)?;
         let ended = driver::spawn(driver)?;
         Ok(Self { requests, machine, status, ended, reception })
     }

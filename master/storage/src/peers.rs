@@ -31,8 +31,8 @@ const PIECE: Duration = Duration::from_secs(30);
 /// How long the first frame of a stream may take.
 const GREETING: Duration = Duration::from_secs(5);
 
-/// The first frame of a stream: version, cluster, from, to, kind, the sender's run.
-type Hello = (u32, String, u64, u64, u8, u64);
+/// The first frame of a stream: version, cluster, from, to, kind, the sender's run, its last log index.
+type Hello = (u32, String, u64, u64, u8, u64, u64);
 
 /// What the transport tells the consensus thread.
 pub(crate) enum PeerEvent {
@@ -40,6 +40,8 @@ pub(crate) enum PeerEvent {
     Message(Message),
     /// A snapshot is here and checked.
     Snapshot(Arrived),
+    /// A member has opened its stream, with a log that ends at this index.
+    Greeting { from: u64, last: u64 },
     /// Messages to this member were lost.
     Unreachable(u64),
     /// A snapshot was delivered or not.
@@ -179,9 +181,14 @@ impl Speaker {
 
     async fn open(&self, connection: &Connection, kind: u8) -> Result<Exchange, LinkError> {
         let mut stream = within(GREETING, connection.open()).await?;
-        let hello: Hello = (VERSION, self.cluster.clone(), self.own, self.member.id, kind, self.run);
+        let hello = self.hello(kind);
         within(SEND, stream.send(&hello)).await?;
         Ok(stream)
+    }
+
+    fn hello(&self, kind: u8) -> Hello {
+        let last = self.reception.last.load(Ordering::Relaxed);
+        (VERSION, self.cluster.clone(), self.own, self.member.id, kind, self.run, last)
     }
 
     async fn lost(&self, message: &Message) {
@@ -197,7 +204,7 @@ impl Speaker {
     fn snapshot(&self, connection: Connection, message: Message) {
         let (to, tell) = (self.member.id, self.tell.clone());
         let (name, db) = (self.member.name.clone(), self.db.clone());
-        let hello: Hello = (VERSION, self.cluster.clone(), self.own, to, SNAPSHOT, self.run);
+        let hello = self.hello(SNAPSHOT);
         let drain = self.drain.clone();
         self.drain.spawn(format!("snapshot to master {name}"), async move {
             let sent = tokio::select! {
@@ -278,6 +285,8 @@ pub(crate) struct Reception {
     db: Weak<Db>,
     tell: mpsc::Sender<PeerEvent>,
     drain: Drain,
+    /// Where this member's log ends, as far as it lies on the disk.
+    last: Arc<AtomicU64>,
     /// One snapshot at a time.
     turn: Arc<Mutex<()>>,
     /// The run of each member as it was last heard of, and who waits for a new one.
@@ -285,7 +294,13 @@ pub(crate) struct Reception {
 }
 
 impl Reception {
-    pub(crate) fn new(options: &Options, db: Weak<Db>, tell: mpsc::Sender<PeerEvent>, drain: Drain) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        db: Weak<Db>,
+        tell: mpsc::Sender<PeerEvent>,
+        drain: Drain,
+        last: Arc<AtomicU64>,
+    ) -> Self {
         Self {
             own: options.id,
             cluster: options.cluster.clone(),
@@ -294,6 +309,7 @@ impl Reception {
             db,
             tell,
             drain,
+            last,
             turn: Arc::default(),
             runs: options.members.iter().map(|member| (member.id, Default::default())).collect(),
         }
@@ -339,7 +355,7 @@ impl Reception {
     }
 
     async fn stream(&self, mut stream: Exchange, from: u64) -> Result<(), LinkError> {
-        let (version, cluster, sender, to, kind, run) = stream.expect::<Hello>(GREETING).await?;
+        let (version, cluster, sender, to, kind, run, last) = stream.expect::<Hello>(GREETING).await?;
         if (version, cluster.as_str(), sender, to) != (VERSION, self.cluster.as_str(), from, self.own) {
             warn!(version, cluster, sender, to, "another master has other ideas of who we are");
             return Err(LinkError::Ended);
@@ -347,6 +363,7 @@ impl Reception {
         match kind {
             MESSAGES => {
                 self.heard_of(from, run);
+                let _ = self.tell.send(PeerEvent::Greeting { from, last }).await;
                 self.messages(stream, from).await
             }
             SNAPSHOT => self.snapshot(stream, from).await,

@@ -1,5 +1,6 @@
 //! One member: durability, restarts, limits, faults.
 
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -98,15 +99,13 @@ async fn child_that_proposes_until_it_is_killed() {
     leading(&group).await;
     for index in 0u64.. {
         put(&group, &format!("{index:08}"), "v").await.unwrap();
-        use std::io::Write;
-        std::io::stdout().write_all(format!("acknowledged {index}\n").as_bytes()).unwrap();
+        std::io::stdout().write_all(format!("acknowledged {index};\n").as_bytes()).unwrap();
     }
 }
 
 #[tokio::test]
 async fn kill_9_loses_nothing_that_was_acknowledged() {
     let directory = tempfile::tempdir().unwrap();
-    let mut least = 0;
     for round in 1..=5u64 {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "tests::single::child_that_proposes_until_it_is_killed", "--nocapture"])
@@ -115,30 +114,20 @@ async fn kill_9_loses_nothing_that_was_acknowledged() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        use std::io::{BufRead, BufReader};
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let acknowledged =
-            |line: &str| line.rsplit_once("acknowledged ").and_then(|(_, number)| number.parse::<u64>().ok());
-        while acknowledged(&lines.next().unwrap().unwrap()).is_none_or(|number| number < round * 40) {}
+        let number = |line: &str| line.split_once("acknowledged ")?.1.strip_suffix(';')?.parse::<u64>().ok();
+        let enough = round * 40;
+        while number(&lines.next().unwrap().unwrap()).is_none_or(|number| number < enough) {}
         child.kill().unwrap();
         child.wait().unwrap();
-        // What it still managed to say before it died counts too; the last line may be cut.
-        let rest: Vec<_> = lines.map_while(Result::ok).collect();
-        least = rest.iter().filter_map(|line| acknowledged(line)).chain([round * 40, least]).max().unwrap();
-        let whole = rest.len().saturating_sub(1);
-        least = rest
-            .iter()
-            .take(whole)
-            .filter_map(|line| acknowledged(line))
-            .chain([round * 40])
-            .max()
-            .unwrap()
-            .min(least);
+        // What it still managed to say before it died counts too.
+        let rest = lines.map_while(Result::ok).filter_map(|line| number(&line));
+        let last = rest.chain([enough]).max().unwrap();
         let group = open(single(directory.path()), &Drain::new());
         leading(&group).await;
         group.read_barrier().await.unwrap();
-        for index in 0..=least {
-            assert!(group.read(|words| words.map.contains_key(&format!("{index:08}"))), "{index} of {least}");
+        for index in 0..=last {
+            assert!(group.read(|words| words.map.contains_key(&format!("{index:08}"))), "{index} of {last}");
         }
         group.close().await;
     }
@@ -159,6 +148,58 @@ async fn a_full_disk_refuses_changes_by_name_and_goes_on_reading() {
     group.read_barrier().await.unwrap();
     assert_eq!(group.read(|words| words.map.len()), 1);
     group.close().await;
+}
+
+/// Not a test by itself: runs in a mount namespace of its own, with a file system of 40 MiB.
+#[tokio::test]
+async fn child_that_fills_its_file_system() {
+    let Ok(directory) = std::env::var("STORAGE_TEST_FULL") else { return };
+    let mount = |options: &str| {
+        let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs", &directory]).status();
+        assert!(done.unwrap().success());
+    };
+    mount("size=40m");
+    let drain = Drain::new();
+    let group = open(single(Path::new(&directory)), &drain);
+    leading(&group).await;
+    let mut acknowledged = 0u64;
+    let long = "x".repeat(500_000);
+    // A full disk is noticed by a failed write: nobody looks ahead here.
+    let refused = loop {
+        match put(&group, &format!("{acknowledged:08}"), &long).await {
+            Ok(_) => acknowledged += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ProposeError::Unknown);
+    let mut status = group.status();
+    let fault = status.wait_for(|status| status.fault.is_some()).await.unwrap().fault.clone().unwrap();
+    assert!(fault.contains("no space left"), "{fault}");
+    group.close().await;
+    mount("remount,size=200m");
+    let group = open(single(Path::new(&directory)), &drain);
+    leading(&group).await;
+    group.read_barrier().await.unwrap();
+    assert!(acknowledged > 10);
+    for index in 0..acknowledged {
+        assert!(group.read(|words| words.map.contains_key(&format!("{index:08}"))), "{index}");
+    }
+    assert_eq!(group.read(|words| words.map.keys().filter(|key| key.len() != 8).count()), 0);
+    group.close().await;
+}
+
+#[test]
+fn a_disk_that_fills_up_fences_the_group_and_loses_nothing_that_was_acknowledged() {
+    let directory = tempfile::tempdir().unwrap();
+    let child = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount"])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "tests::single::child_that_fills_its_file_system", "--nocapture"])
+        .env("STORAGE_TEST_FULL", directory.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{text}\n{}", String::from_utf8_lossy(&child.stdout));
 }
 
 #[tokio::test]
