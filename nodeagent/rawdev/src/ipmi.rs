@@ -72,7 +72,13 @@ impl IpmiDevice {
     ///
     /// # Errors
     /// When the driver refuses, or no answer came within `patience`.
-    pub fn request(&mut self, netfn: u8, command: u8, data: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
+    pub fn request(
+        &mut self,
+        netfn: u8,
+        command: u8,
+        data: &[u8],
+        patience: Duration,
+    ) -> io::Result<Vec<u8>> {
         let id = self.next;
         self.next += 1;
         let mut data = data.to_vec();
@@ -110,7 +116,12 @@ impl IpmiDevice {
             address: address.as_mut_ptr(),
             address_length: address.len() as libc::c_uint,
             id: 0,
-            message: Message { netfn: 0, command: 0, length: MAX_ANSWER as libc::c_ushort, data: data.as_mut_ptr() },
+            message: Message {
+                netfn: 0,
+                command: 0,
+                length: MAX_ANSWER as libc::c_ushort,
+                data: data.as_mut_ptr(),
+            },
         };
         // SAFETY: both buffers outlive the call and their lengths are told to the kernel.
         if unsafe { libc::ioctl(self.file.as_raw_fd(), RECEIVE_TRUNCATED as _, &raw mut received) } < 0 {
