@@ -8,8 +8,11 @@
 
 pub mod action;
 pub mod args;
+pub mod csv;
 pub mod fanout;
+pub mod getadapter;
 pub mod hardware;
+pub mod nodediscover;
 pub mod nodeset;
 pub mod operate;
 pub mod plan;
@@ -18,6 +21,26 @@ pub mod registry;
 pub mod remote;
 pub mod shell;
 pub mod sn;
+
+mod chtab;
+mod defs;
+mod edit;
+mod gettab;
+mod lsdef;
+mod lsxcatd;
+mod makedhcp;
+mod makehosts;
+mod makenetworks;
+mod mkdef;
+mod node_edit;
+mod nodels;
+mod object_edit;
+mod range;
+mod rmdef;
+mod select;
+mod stanza;
+mod tabdump;
+mod tabrestore;
 
 pub use plan::{Change, Ctx, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan};
 pub use registry::{Command, Range, commands, find, resolve};

@@ -1,6 +1,10 @@
 //! All commands, one line each.
 
 use crate::plan::{Ctx, Plan};
+use crate::{
+    chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, range, rmdef,
+    tabdump, tabrestore,
+};
 
 /// Where a command has its noderange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,26 @@ pub struct Command {
     pub plan: fn(&Ctx<'_>) -> Plan,
 }
 
-static COMMANDS: &[&Command] = &[];
+static COMMANDS: &[&Command] = &[
+    &chtab::COMMAND,
+    &mkdef::CHDEF,
+    &gettab::COMMAND,
+    &lsdef::COMMAND,
+    &lsxcatd::COMMAND,
+    &makedhcp::COMMAND,
+    &makehosts::COMMAND,
+    &makenetworks::COMMAND,
+    &mkdef::MKDEF,
+    &node_edit::NODEADD,
+    &node_edit::NODECH,
+    &node_edit::NODEGRPCH,
+    &nodels::COMMAND,
+    &node_edit::NODERM,
+    &range::COMMAND,
+    &rmdef::COMMAND,
+    &tabdump::COMMAND,
+    &tabrestore::COMMAND,
+];
 
 /// All commands: of the tables, and of the families that keep their own list.
 fn all() -> impl Iterator<Item = &'static &'static Command> {
@@ -65,5 +88,28 @@ impl Command {
             Range::None => None,
             Range::First | Range::New => args.iter().map(String::as_str).find(|a| !a.starts_with('-')),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_aliases_are_unique() {
+        let mut names: Vec<&str> =
+            all().flat_map(|c| c.aliases.iter().copied().chain([c.name])).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+
+    #[test]
+    fn a_command_is_found_by_link_and_by_verb() {
+        let argv = ["nodels".to_owned(), "n1".to_owned()];
+        assert_eq!(resolve("margay", &argv).map(|(c, a)| (c.name, a.len())), Some(("nodels", 1)));
+        assert_eq!(resolve("tabch", &argv).map(|(c, a)| (c.name, a.len())), Some(("chtab", 2)));
+        assert!(resolve("nosuch", &argv).is_none());
     }
 }

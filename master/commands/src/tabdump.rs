@@ -1,0 +1,220 @@
+//! tabdump: a table as it is stored, group rows and patterns included.
+
+use std::cmp::Ordering;
+
+use state::{Row, Table, TableDef, schema};
+
+use crate::args::{flag, read, value};
+use crate::csv;
+use crate::plan::{Change, Ctx, Effect, Output, Plan};
+use crate::registry::{Command, Range};
+
+/// The command.
+pub(crate) static COMMAND: Command = Command {
+    name: "tabdump",
+    aliases: &[],
+    summary: "Print a table as comma-separated values",
+    usage: "Usage: tabdump [-d] [table]\n       tabdump      [table]\n       tabdump [-f <filename>]  [table]\n       \
+            tabdump [-n <# of records>]  [auditlog | eventlog]\n       tabdump [-w attr==val [-w attr=~val] \
+            ...] [table]\n       tabdump [-w attr==val [-w attr=~val] ...] [-f <filename>] [table]\n       \
+            tabdump [-?|-h|--help]\n       tabdump {-v|--version}\n       tabdump \n",
+    writes: false,
+    range: Range::None,
+    plan,
+};
+
+/// Longest operators first.
+const OPERATORS: [&str; 8] = ["==", "!=", "=~", "!~", ">=", "<=", ">", "<"];
+
+fn plan(ctx: &Ctx<'_>) -> Plan {
+    let known = [
+        flag('d', "describe"),
+        value('w', "where"),
+        value('f', "file"),
+        value('n', "lines"),
+        flag('v', "version"),
+        flag('V', "verbose"),
+        flag('h', "help"),
+        flag('?', ""),
+    ];
+    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
+    if given.has("help") || given.has("?") {
+        return Plan::usage(COMMAND.usage, 0);
+    }
+    if given.has("version") {
+        return Plan::version(ctx);
+    }
+    let newest = given.value("lines");
+    if newest.is_some() && (given.has("describe") || given.has("where") || given.has("file")) {
+        return Plan::usage(COMMAND.usage, 1);
+    }
+    let name = match given.rest.as_slice() {
+        [] if newest.is_none() && !given.has("where") && !given.has("file") => {
+            return list(given.has("describe")).into();
+        }
+        [name] => name,
+        _ => return Plan::usage(COMMAND.usage, 1),
+    };
+    let Some(table) = ctx.state.named(name) else {
+        let text = match given.has("describe") {
+            true => format!("table {name} does not exist."),
+            false => format!("No such table: {name}"),
+        };
+        return Plan::error(ctx, &text);
+    };
+    if given.has("describe") {
+        return describe(table.def()).into();
+    }
+    if let Some(count) = newest {
+        return newest_rows(ctx, table, count);
+    }
+    let mut tests = Vec::new();
+    for text in given.values("where") {
+        match Test::parse(text, table.def()) {
+            Ok(test) => tests.push(test),
+            Err(text) => return Plan::error(ctx, &text),
+        }
+    }
+    let output = print(table, |row| tests.iter().all(|test| test.holds(row)));
+    match given.value("file") {
+        Some(path) => {
+            let bytes = output.items.into_iter().flat_map(|item| item.text).collect();
+            let effects = vec![Effect::ClientFile { path: path.to_owned(), bytes }];
+            Plan::Change(Change { effects, ..Change::default() })
+        }
+        None => output.into(),
+    }
+}
+
+fn list(describe: bool) -> Output {
+    let mut output = Output::new();
+    for table in schema().tables.iter().filter(|table| !table.own) {
+        match describe {
+            true => output.line(&format!("{}:\t{}\n", table.name, table.description)),
+            false => output.line(table.name),
+        }
+    }
+    output
+}
+
+fn describe(def: &TableDef) -> Output {
+    let mut output = Output::new();
+    let lines: Vec<String> = def
+        .shown()
+        .map(|(_, column)| {
+            let tabs = if column.name.len() < 7 { "\t\t" } else { "\t" };
+            format!("{}:{tabs}{}", column.name, column.description)
+        })
+        .collect();
+    output.line(&lines.join("\n\n"));
+    output
+}
+
+fn print(table: &Table, wanted: impl Fn(&Row) -> bool) -> Output {
+    let mut output = Output::new();
+    let names: Vec<&str> = table.def().shown().map(|(_, column)| column.name).collect();
+    output.line(&format!("#{}", names.join(",")));
+    for (_, row) in table.rows().filter(|(_, row)| wanted(row)) {
+        output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
+    }
+    output
+}
+
+fn newest_rows(ctx: &Ctx<'_>, table: &Table, count: &str) -> Plan {
+    let name = table.def().name;
+    if !matches!(name, "auditlog" | "eventlog") {
+        let text = format!(
+            "{name} table is not supported in tabdump -n. You may only use this option on the auditlog or \
+             the eventlog."
+        );
+        return Plan::error(ctx, &text);
+    }
+    let Ok(count) = count.parse::<usize>() else { return Plan::usage(COMMAND.usage, 1) };
+    let over = table.len().saturating_sub(count);
+    let first = table.rows().map(|(id, _)| id).nth(over);
+    let ids: Vec<u64> = table.rows().map(|(id, _)| id).filter(|id| first.is_some_and(|f| *id >= f)).collect();
+    let mut output = Output::new();
+    let names: Vec<&str> = table.def().shown().map(|(_, column)| column.name).collect();
+    output.line(&format!("#{}", names.join(",")));
+    for row in ids.into_iter().filter_map(|id| table.row(id)) {
+        output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
+    }
+    output.into()
+}
+
+/// A condition of `-w`. As in SQL a cell without a value meets none.
+struct Test {
+    column: usize,
+    operator: &'static str,
+    value: String,
+}
+
+impl Test {
+    fn parse(text: &str, def: &TableDef) -> Result<Test, String> {
+        let unsupported = || format!("Unsupported operator:{text} on -w flag input");
+        let at = text.find(['=', '!', '<', '>']).ok_or_else(unsupported)?;
+        let (name, rest) = text.split_at(at);
+        let operator = OPERATORS.into_iter().find(|op| rest.starts_with(op)).ok_or_else(unsupported)?;
+        let column =
+            def.column(name).ok_or_else(|| format!("No column \"{name}\" in table \"{}\"", def.name))?;
+        Ok(Test { column, operator, value: rest[operator.len()..].to_owned() })
+    }
+
+    fn holds(&self, row: &Row) -> bool {
+        let Some(cell) = row.get(self.column) else { return false };
+        let order = cell.cmp(self.value.as_str());
+        match self.operator {
+            "==" => order == Ordering::Equal,
+            "!=" => order != Ordering::Equal,
+            "=~" => like(cell, &self.value),
+            "!~" => !like(cell, &self.value),
+            ">=" => order != Ordering::Less,
+            "<=" => order != Ordering::Greater,
+            ">" => order == Ordering::Greater,
+            _ => order == Ordering::Less,
+        }
+    }
+}
+
+/// SQL's LIKE: `%` any text, `_` one character, letters of either case.
+fn like(text: &str, pattern: &str) -> bool {
+    let text: Vec<char> = text.chars().flat_map(char::to_lowercase).collect();
+    let pattern: Vec<char> = pattern.chars().flat_map(char::to_lowercase).collect();
+    let (mut t, mut p) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some('%') => {
+                retry = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == '_' || *c == text[t] => {
+                t += 1;
+                p += 1;
+            }
+            _ => match retry {
+                Some((star, from)) => {
+                    retry = Some((star, from + 1));
+                    (t, p) = (from + 1, star + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == '%')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::like;
+
+    #[test]
+    fn like_is_that_of_sql() {
+        for (text, pattern) in [("n1", "n%"), ("N1", "n_"), ("n1", "%"), ("abcabd", "%abd"), ("", "%%")] {
+            assert!(like(text, pattern), "{text} like {pattern}");
+        }
+        for (text, pattern) in [("n1", "n"), ("n10", "n_"), ("n1", "n1.*"), ("", "_")] {
+            assert!(!like(text, pattern), "{text} like {pattern}");
+        }
+    }
+}

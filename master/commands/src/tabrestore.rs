@@ -1,0 +1,100 @@
+//! tabrestore: replace the rows of a table by those of a file, or add them.
+//!
+//! All or nothing. Statuses: 1 the content is wrong, 2 usage, 3 the file cannot be read, 4 no such table or a
+//! row that exists.
+
+use std::collections::HashMap;
+
+use state::{Precondition, RowChange};
+
+use crate::args::{flag, read};
+use crate::csv;
+use crate::plan::{Change, Ctx, Output, Plan};
+use crate::registry::{Command, Range};
+
+/// The command.
+pub(crate) static COMMAND: Command = Command {
+    name: "tabrestore",
+    aliases: &[],
+    summary: "Replace or extend a table from a file",
+    usage: "Usage: tabrestore <tablename>.csv\n       tabrestore -a <tablename>.csv\n       tabrestore \
+            [-?|-h|--help]\n       tabrestore [-v|--version]\n",
+    writes: true,
+    range: Range::None,
+    plan,
+};
+
+fn plan(ctx: &Ctx<'_>) -> Plan {
+    restore(ctx).unwrap_or_else(|plan| plan)
+}
+
+fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
+    let known = [flag('a', "addrows"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
+    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 2))?;
+    if given.has("help") || given.has("?") {
+        return Err(Plan::usage(COMMAND.usage, 0));
+    }
+    if given.has("version") {
+        return Err(Plan::version(ctx));
+    }
+    let [path] = given.rest.as_slice() else { return Err(Plan::usage(COMMAND.usage, 2)) };
+    let Some(bytes) = ctx.file(path)? else {
+        let mut output = Output::new();
+        output.line(&format!("Error: Unable to open {path} for reading."));
+        return Err(Plan::Answer(output.status(3)));
+    };
+    let base = path.rsplit('/').next().unwrap_or(path);
+    let name = base.strip_suffix(".csv").unwrap_or(base);
+    let fail = |status: u8, text: String| {
+        let mut output = Output::new();
+        output.error(ctx, &text);
+        Plan::Answer(output.status(status))
+    };
+    let Some(table) = ctx.state.named(name) else { return Err(fail(4, format!("Unable to open {name}"))) };
+    let def = table.def();
+    let (columns, records) = csv::parse(bytes).map_err(|error| fail(1, error.to_string()))?;
+    for column in &columns {
+        if def.column(column).is_none() {
+            let text = format!(
+                "The header line indicates that column '{column}' should exist, which is not defined in the \
+                 schema for '{name}'"
+            );
+            return Err(fail(1, text));
+        }
+    }
+    let add = given.has("addrows");
+    let mut change = Change::default();
+    let mut seen: HashMap<Vec<String>, usize> = HashMap::new();
+    if !add {
+        change.changes.push(RowChange::Clear { table: name.to_owned() });
+    }
+    for (number, record) in records.iter().enumerate() {
+        if record.values.len() > columns.len() {
+            let text = format!("line {number} has more values than the header has columns: {}", record.text);
+            return Err(fail(1, text));
+        }
+        let value = |wanted: usize| {
+            let at = columns.iter().position(|column| def.column(column) == Some(wanted))?;
+            record.values.get(at).cloned()
+        };
+        let key: Vec<String> = def.keys.iter().map(|&k| value(k).unwrap_or_default()).collect();
+        let numbered = def.keys.iter().any(|&k| def.columns[k].auto) && key.iter().all(String::is_empty);
+        let exists = add && table.find(&key).is_some() || seen.insert(key.clone(), number).is_some();
+        if exists && !numbered {
+            let names: Vec<String> =
+                def.keys.iter().map(|&k| format!("{name}.{}", def.columns[k].name)).collect();
+            let text = format!(
+                "DB error UNIQUE constraint failed: {} with line {number}: {}",
+                names.join(", "),
+                record.text
+            );
+            return Err(fail(4, text));
+        }
+        if add {
+            change.preconditions.push(Precondition::Absent { table: name.to_owned(), key: key.clone() });
+        }
+        let cells = columns.iter().cloned().zip(record.values.iter().cloned()).collect();
+        change.changes.push(RowChange::Set { table: name.to_owned(), key, cells });
+    }
+    Ok(Plan::Change(change))
+}
