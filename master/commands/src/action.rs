@@ -132,9 +132,19 @@ pub fn stamp(unix: u64) -> String {
     )
 }
 
+/// Unix seconds as `nodelist.statustime` holds them: `11-20-2026 09:30:11` (UTC).
+#[must_use]
+pub fn status_time(unix: u64) -> String {
+    let stamp = stamp(unix);
+    match stamp.split_once(' ').map(|(date, time)| (date.split_once('-'), time)) {
+        Some((Some((year, day)), time)) => format!("{day}-{year} {time}"),
+        _ => stamp,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::stamp;
+    use super::{stamp, status_time};
 
     #[test]
     fn unix_seconds_become_dates() {
@@ -142,5 +152,6 @@ mod tests {
         assert_eq!(stamp(951_782_399), "2000-02-28 23:59:59");
         assert_eq!(stamp(951_782_400), "2000-02-29 00:00:00");
         assert_eq!(stamp(1_795_176_000), "2026-11-20 12:00:00");
+        assert_eq!(status_time(1_795_176_000), "11-20-2026 12:00:00");
     }
 }

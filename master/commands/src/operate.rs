@@ -8,6 +8,9 @@ use crate::{action, hardware, nodeset, remote, sn};
 /// All of them.
 pub static COMMANDS: &[&Command] = &[
     &action::ACTION,
+    &crate::getadapter::GETADAPTER,
+    &crate::nodediscover::DEF,
+    &crate::nodediscover::LS,
     &hardware::RBEACON,
     &hardware::RINV,
     &hardware::RPOWER,

@@ -77,6 +77,8 @@ pub enum Plan {
     Change(Change),
     /// Nodes are asked or told something.
     FanOut(FanOut),
+    /// The adapters of nodes are wanted.
+    Adapters(crate::getadapter::Adapters),
     /// The plan must be made again with this in the context.
     Need(Need),
     /// Show the output of an action, what was and what comes.

@@ -23,6 +23,14 @@ pub(crate) struct Clocks {
     owners: BTreeMap<Box<str>, u64>,
 }
 
+impl super::Event {
+    /// The row before and after, by column names.
+    pub fn rows(&self) -> (Option<view::Row>, Option<view::Row>) {
+        let named = |row: &crate::table::Row| view::row_of(self.table, row);
+        (self.old.as_ref().map(named), self.new.as_ref().map(named))
+    }
+}
+
 impl State {
     /// Cluster time in milliseconds: how long the cluster was led. It never goes back.
     pub fn cluster_time(&self) -> u64 {
@@ -93,11 +101,7 @@ impl State {
             if !view::shows_config(table) {
                 continue;
             }
-            let (old, new) = (event.old.as_ref(), event.new.as_ref());
-            let (old, new) = (
-                old.map(|row| view::row_of(event.table, row)),
-                new.map(|row| view::row_of(event.table, row)),
-            );
+            let (old, new) = event.rows();
             let touch = view::Touch { table, old: old.as_ref(), new: new.as_ref() };
             if !view::touches_config(touch) {
                 continue;

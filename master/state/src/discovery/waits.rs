@@ -100,6 +100,15 @@ pub fn is_waiting(row: &Row) -> bool {
     column(row, "command") == COMMAND && column(row, "state") == WAITING
 }
 
+/// How the wait of a row ended without an answer; none when it was answered or goes on.
+#[must_use]
+pub fn ended(row: &Row) -> Option<End> {
+    match column(row, "state") {
+        "done" | WAITING => None,
+        word => Some(End::from_word(word)),
+    }
+}
+
 /// The deadline of a row, milliseconds of cluster time.
 #[must_use]
 pub fn deadline(row: &Row) -> u64 {
@@ -154,11 +163,7 @@ fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Open
         return (Opened::Joined, Some(set(node, vec![("request", joined(&waiting))])));
     }
     if known {
-        let ended = match column(&old, "state") {
-            "done" => Opened::Done,
-            word => Opened::Ended(End::from_word(word)),
-        };
-        return (ended, None);
+        return (ended(&old).map_or(Opened::Done, Opened::Ended), None);
     }
     let attempt = column(&old, "attempt").parse::<u64>().unwrap_or(0) + 1;
     let values = vec![
