@@ -38,6 +38,9 @@ pub(crate) struct Position {
     pub(crate) term: u64,
 }
 
+/// A key and its value.
+type Row = (Box<[u8]>, Box<[u8]>);
+
 /// The opened database.
 pub(crate) struct Db {
     rocks: DB,
@@ -168,7 +171,7 @@ pub(crate) struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
-    pub(crate) fn rows(&self) -> impl Iterator<Item = Result<(Box<[u8]>, Box<[u8]>), StorageError>> + '_ {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Row, StorageError>> + '_ {
         let family = self.db.family(STATE[self.current]);
         self.view.iterator_cf(family, IteratorMode::Start).map(|row| row.map_err(failed("read the state")))
     }

@@ -35,10 +35,13 @@ const MESSAGE_BYTES: u64 = 1024 * 1024;
 const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
 const COMMITTED_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Where a proposer waits for its answer.
+type Tell<A> = oneshot::Sender<Result<(u64, A), ProposeError>>;
+
 /// What a handle of the group asks.
 pub(crate) enum Request<A> {
     /// Commit and apply this.
-    Propose { entry: Vec<u8>, tell: oneshot::Sender<Result<(u64, A), ProposeError>> },
+    Propose { entry: Vec<u8>, tell: Tell<A> },
     /// Say when everything committed by now is applied.
     Barrier { tell: oneshot::Sender<u64> },
     /// End.
@@ -59,7 +62,7 @@ pub(crate) struct Driver<M: Machine> {
     /// Tells this run's proposals from those of an earlier run of the same member.
     run: u64,
     next_proposal: u64,
-    waiting: HashMap<u64, oneshot::Sender<Result<(u64, M::Answer), ProposeError>>>,
+    waiting: HashMap<u64, Tell<M::Answer>>,
     /// The term in which the waiting proposals were made.
     waiting_term: u64,
     reads: Reads,
@@ -230,12 +233,12 @@ impl<M: Machine> Driver<M> {
         if self.node.raft.state != StateRole::Leader {
             return;
         }
-        if let Some(progress) = self.node.raft.mut_prs().get_mut(from) {
-            if progress.matched > last {
-                error!(member = from, confirmed = progress.matched, last, "a master has lost its log");
-                progress.matched = 0;
-                progress.become_probe();
-            }
+        if let Some(progress) = self.node.raft.mut_prs().get_mut(from)
+            && progress.matched > last
+        {
+            error!(member = from, confirmed = progress.matched, last, "a master has lost its log");
+            progress.matched = 0;
+            progress.become_probe();
         }
     }
 
@@ -253,12 +256,11 @@ impl<M: Machine> Driver<M> {
         false
     }
 
-    #[allow(clippy::type_complexity)]
     fn propose(
         &mut self,
         entry: Vec<u8>,
-        tell: oneshot::Sender<Result<(u64, M::Answer), ProposeError>>,
-    ) -> Result<(), (ProposeError, oneshot::Sender<Result<(u64, M::Answer), ProposeError>>)> {
+        tell: Tell<M::Answer>,
+    ) -> Result<(), (ProposeError, Tell<M::Answer>)> {
         if self.node.raft.state != StateRole::Leader {
             return Err((ProposeError::NotLeader { leader: self.leader() }, tell));
         }

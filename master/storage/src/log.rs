@@ -73,10 +73,10 @@ impl Log {
     /// Puts new entries into the batch; later ones of an earlier leader are replaced. Call
     /// [`Log::appended`] when the batch is written.
     pub(crate) fn append(&self, batch: &mut Batch, entries: &[Entry]) {
-        if let Some(newest) = entries.last() {
-            if newest.index < self.last.index {
-                batch.cut(&self.db, newest.index + 1, self.last.index + 1);
-            }
+        if let Some(newest) = entries.last()
+            && newest.index < self.last.index
+        {
+            batch.cut(&self.db, newest.index + 1, self.last.index + 1);
         }
         for entry in entries {
             batch.append(&self.db, entry);

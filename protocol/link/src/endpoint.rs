@@ -18,6 +18,9 @@ const SERVER_NAME: &str = "margay";
 /// How long `dial_any` waits for one address before it tries the next one beside it.
 const STAGGER: Duration = Duration::from_millis(300);
 
+/// A dial that is under way.
+type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Connection, LinkError>> + Send + 'a>>;
+
 /// What can be set about an endpoint's connections.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -218,8 +221,7 @@ impl Endpoint {
         alpn: &[u8],
         role: Role,
     ) -> Result<Connection, LinkError> {
-        let mut attempts: Vec<Pin<Box<dyn Future<Output = Result<Connection, LinkError>> + Send + '_>>> =
-            Vec::new();
+        let mut attempts: Vec<Attempt<'_>> = Vec::new();
         let mut waiting = addresses.iter();
         let mut failure = LinkError::Credentials("no address to dial".to_owned());
         loop {

@@ -128,10 +128,10 @@ fn remove(table: &mut DeTable<'_>, span: &Range<usize>) -> bool {
         if inside(key.span()) || here {
             found = Some(key.get_ref().clone());
         }
-        if let (true, DeValue::Table(inner)) = (here, value.get_mut()) {
-            if remove(inner, span) {
-                return true;
-            }
+        if let (true, DeValue::Table(inner)) = (here, value.get_mut())
+            && remove(inner, span)
+        {
+            return true;
         }
     }
     // A dotted key or a sub-table has no span around it all: look below every table.
