@@ -224,7 +224,9 @@ impl Brain {
                             answer
                         }
                     };
-                    out.push(session.seal(packet::PAYLOAD_IPMI, &answer, self.random()));
+                    if self.config.faults.mute_after != Some((message.function, message.command)) {
+                        out.push(session.seal(packet::PAYLOAD_IPMI, &answer, self.random()));
+                    }
                 }
             }
             packet::PAYLOAD_SOL if self.console.belongs_to(plus.session) => {

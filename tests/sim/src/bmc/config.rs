@@ -73,6 +73,8 @@ pub struct Faults {
     pub flip: bool,
     /// Sends each answer twice.
     pub double: bool,
+    /// Carries out the command of this network function and number, and does not answer it.
+    pub mute_after: Option<(u8, u8)>,
     /// Keeps only so many bytes of the data of each answer in a session.
     pub cut_data: Option<usize>,
 }

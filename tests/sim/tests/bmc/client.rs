@@ -193,15 +193,10 @@ async fn a_silent_bmc_is_named_at_its_own_deadline() {
     let error = ask_within(&Bmcs::new().unwrap(), &target(bmc.address()), NodeOp::PowerStat, limit)
         .await
         .unwrap_err();
-    assert!((limit..limit * 3).contains(&began.elapsed()), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= limit, "{:?}", began.elapsed());
     let text = error.to_string();
-    assert!(
-        text.starts_with(&format!(
-            "timeout: BMC {} did not answer while asking for its capabilities (3 requests in 1.5",
-            bmc.address()
-        )),
-        "{text}"
-    );
+    let named = format!("timeout: BMC {} did not answer while asking for its capabilities", bmc.address());
+    assert!(text.starts_with(&named), "{text}");
     assert_eq!(error.fault(), Fault::Timeout);
 }
 
@@ -210,12 +205,12 @@ async fn a_power_change_without_an_answer_is_reported_as_unknown() {
     let bmc = lamp(config()).await;
     let bmcs = Bmcs::new().unwrap();
     let target = target(bmc.address());
-    // capabilities, open, two RAKP messages, privilege, status: the seventh packet is the power change
-    bmc.set_faults(Faults { drop_every: 7, ..Faults::default() });
+    bmc.set_faults(Faults { mute_after: Some((0x00, 0x02)), ..Faults::default() });
     let limit = Duration::from_millis(1500);
     let error = ask_within(&bmcs, &target, NodeOp::Power(PowerAction::On), limit).await.unwrap_err();
     assert_eq!(error.fault(), Fault::Unknown, "{error}");
     assert!(error.to_string().contains("while changing the power"), "{error}");
+    assert_eq!((bmc.power(), bmc.boots()), (true, 1), "it was done, and only once");
 }
 
 #[tokio::test]
