@@ -1,10 +1,13 @@
 //! The programs behind a simulated BMC really start and stop.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::Duration;
 
 use bmc::Bmcs;
 use sim::bmc::Running;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
 use wire::op::{BootDevice, BootTarget, NodeOp, PowerAction};
 
 use super::{config, target, text, until};
@@ -80,4 +83,46 @@ async fn a_process_may_power_itself_off_or_reboot() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn the_program_serves_what_its_file_names_and_takes_its_machines_along() {
+    let directory = tempfile::tempdir().unwrap();
+    let (file, log) = (directory.path().join("bmcs"), directory.path().join("log"));
+    let line = serde_json::json!({
+        "node": "n1",
+        "address": "127.0.0.1:0",
+        "password": super::PASSWORD,
+        "process": shell(&format!("echo $$ >> {}; sleep 1000 & wait", log.display())),
+    });
+    std::fs::write(&file, format!("{line}\n\n")).unwrap();
+    let mut program = Command::new(env!("CARGO_BIN_EXE_margay-sim-bmc"))
+        .arg(&file)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(program.stdout.take().unwrap()).lines();
+    let first = output.next_line().await.unwrap().unwrap();
+    let address = first.strip_prefix("n1 ").unwrap().parse().unwrap();
+    assert_eq!(output.next_line().await.unwrap().unwrap(), "ready 1");
+    let bmcs = Bmcs::new().unwrap();
+    text(&bmcs, &target(address), NodeOp::Power(PowerAction::On)).await;
+    until("the machine runs", || lines(&log).len() == 1).await;
+    let machine = Path::new("/proc").join(&lines(&log)[0]);
+    assert!(machine.exists());
+    let id = program.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().await.unwrap().success());
+    assert!(program.wait().await.unwrap().success());
+    assert!(!machine.exists());
+}
+
+#[tokio::test]
+async fn the_program_names_the_line_that_is_wrong() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("bmcs");
+    std::fs::write(&file, "\n{\"node\": \"n1\", \"colour\": 1}\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_margay-sim-bmc")).arg(&file).output().await.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("line 2 is not a BMC"), "{said}");
 }
