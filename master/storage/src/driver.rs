@@ -17,6 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::db::{Batch, Position};
 use crate::group::{ProposeError, Role, Status};
+use crate::highwater::Mark;
 use crate::install::{self, Arrived};
 use crate::log::Log;
 use crate::peers::{PeerEvent, Peers};
@@ -30,6 +31,8 @@ const WAITING: usize = 65_536;
 const ASK_AGAIN: Duration = Duration::from_millis(300);
 /// How often the free space is looked at.
 const LOOK_AT_DISK: Duration = Duration::from_secs(1);
+/// How often the high-water file follows the log.
+const MARK: Duration = Duration::from_secs(1);
 /// Limits of the consensus library, in bytes.
 const MESSAGE_BYTES: u64 = 1024 * 1024;
 const UNCOMMITTED_BYTES: u64 = 64 * 1024 * 1024;
@@ -44,6 +47,8 @@ pub(crate) enum Request<A> {
     Propose { entry: Vec<u8>, tell: Tell<A> },
     /// Say when everything committed by now is applied.
     Barrier { tell: oneshot::Sender<u64> },
+    /// Let another member lead.
+    HandOver,
     /// End.
     Stop,
 }
@@ -59,6 +64,8 @@ pub(crate) struct Driver<M: Machine> {
     /// Where the log on the disk ends, for the transport's greeting.
     last: Arc<AtomicU64>,
     status: watch::Sender<Status>,
+    mark: Mark,
+    marked: Instant,
     /// Tells this run's proposals from those of an earlier run of the same member.
     run: u64,
     next_proposal: u64,
@@ -78,7 +85,7 @@ impl<M: Machine> Driver<M> {
         machine: Arc<RwLock<M>>,
         requests: mpsc::Receiver<Request<M::Answer>>,
         (events, peers, last): (mpsc::Receiver<PeerEvent>, Peers, Arc<AtomicU64>),
-        status: watch::Sender<Status>,
+        (status, mark): (watch::Sender<Status>, Mark),
     ) -> Result<Self, StorageError> {
         let config = Config {
             id: options.id,
@@ -111,6 +118,8 @@ impl<M: Machine> Driver<M> {
             peers,
             last,
             status,
+            mark,
+            marked: Instant::now(),
             run: service::random::number(),
             next_proposal: 0,
             waiting: HashMap::new(),
@@ -166,7 +175,7 @@ impl<M: Machine> Driver<M> {
             }
             let now = Instant::now();
             if now >= next_tick {
-                self.tick(now);
+                self.tick(now)?;
                 // After a long stall (a slow disk) time is not made up for: silence that this member
                 // slept through proves nothing about the others.
                 next_tick = (next_tick + tick).max(now);
@@ -176,7 +185,7 @@ impl<M: Machine> Driver<M> {
             }
             self.work()?;
             if stop {
-                return Ok(());
+                return self.mark.write(self.node.store().high_water());
             }
         }
     }
@@ -251,6 +260,7 @@ impl<M: Machine> Driver<M> {
                 }
             }
             Request::Barrier { tell } => self.reads.add(tell),
+            Request::HandOver => self.hand_over(),
             Request::Stop => return true,
         }
         false
@@ -283,11 +293,31 @@ impl<M: Machine> Driver<M> {
         Ok(())
     }
 
-    fn tick(&mut self, now: Instant) {
+    fn tick(&mut self, now: Instant) -> Result<(), StorageError> {
         self.node.tick();
         self.reads.tick(now);
         if self.status.borrow().disk_full {
             self.disk_full();
+        }
+        if now.duration_since(self.marked) >= MARK {
+            self.marked = now;
+            self.mark.write(self.node.store().high_water())?;
+        }
+        Ok(())
+    }
+
+    /// Asks the member that has most of the log to lead.
+    fn hand_over(&mut self) {
+        if self.node.raft.state != StateRole::Leader {
+            return;
+        }
+        let others = self.node.raft.prs().iter().filter(|(id, _)| **id != self.options.id);
+        let best = others
+            .filter(|(_, progress)| progress.recent_active)
+            .max_by_key(|(_, progress)| progress.matched);
+        if let Some(id) = best.map(|(id, _)| *id) {
+            info!(to = id, "handing over");
+            self.node.transfer_leader(id);
         }
     }
 
@@ -353,6 +383,11 @@ impl<M: Machine> Driver<M> {
         log.db.write(batch, sync, "append to the log")?;
         log.appended(entries);
         self.last.store(log.last().index, Ordering::Relaxed);
+        // A vote is remembered here too before anybody hears of it.
+        let high_water = log.high_water();
+        if self.mark.is_behind(high_water) {
+            self.mark.write(high_water)?;
+        }
         Ok(())
     }
 

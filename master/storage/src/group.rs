@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::db::{Batch, Db};
 use crate::driver::{self, Driver, Request};
+use crate::highwater::Mark;
 use crate::log::Log;
 use crate::peers::{self, Peers, Reception};
 use crate::{MAX_ENTRY, Machine, Member, Options, StorageError, Transport};
@@ -21,6 +22,9 @@ const EVENTS: usize = 4096;
 const PROPOSE: Duration = Duration::from_secs(10);
 /// How long a read may wait for the confirmation that nothing newer is committed.
 const BARRIER: Duration = Duration::from_secs(5);
+
+/// How long another member may take to lead.
+const HAND_OVER: Duration = Duration::from_secs(1);
 
 /// What a member is at the moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -140,6 +144,7 @@ impl<M: Machine> Group<M> {
         let db = Arc::new(Db::open(&options.directory)?);
         claim(&db, &options)?;
         let log = Log::open(db.clone())?;
+        let mark = Mark::check(&options.directory, log.high_water())?;
         let mut fault = None;
         machine.load(&mut db.rows(log.current, &mut fault));
         if let Some(fault) = fault {
@@ -165,7 +170,8 @@ impl<M: Machine> Group<M> {
             Some(transport) => peers::connect(&options, &transport, &weak, &tell, &reception, drain),
             None => Peers::default(),
         };
-        let driver = Driver::new(options, log, machine.clone(), incoming, (events, peers, last), publish)?;
+        let driver =
+            Driver::new(options, log, machine.clone(), incoming, (events, peers, last), (publish, mark))?;
         let ended = driver::spawn(driver)?;
         Ok(Self { requests, machine, status, ended, reception })
     }
@@ -251,6 +257,16 @@ impl<M: Machine> Group<M> {
     /// When it is not a member, or the connection ends.
     pub async fn serve_peer(&self, connection: link::Connection) -> Result<(), link::LinkError> {
         self.reception.serve(connection).await
+    }
+
+    /// Lets another member lead before this one stops, so that nobody waits for an election. Returns when
+    /// this member does not lead, or after a second.
+    pub async fn hand_over(&self) {
+        if self.status.borrow().members.len() > 1 && self.requests.send(Request::HandOver).await.is_ok() {
+            let mut status = self.status.clone();
+            let follows = status.wait_for(|status| status.role != Role::Leader);
+            let _ = tokio::time::timeout(HAND_OVER, follows).await;
+        }
     }
 
     /// Stops the consensus thread and closes the database. Finish the drain first, so that no snapshot is

@@ -13,6 +13,7 @@
 mod db;
 mod driver;
 mod group;
+mod highwater;
 mod install;
 mod log;
 mod peers;
@@ -182,6 +183,16 @@ pub enum StorageError {
     /// What lies on the disk cannot be.
     #[error("the database is damaged: {0}")]
     Damaged(String),
+    /// The database is older than it once was.
+    #[error(
+        "the database has lost its newest entries: it ends at {found}, it once had {before}. Put the lost          files back, or with other masters alive empty the folder: this master is then filled anew"
+    )]
+    Amnesia {
+        /// Where the log ends now.
+        found: String,
+        /// Where it once ended.
+        before: String,
+    },
     /// The database belongs to another cluster or member.
     #[error("the database in this folder belongs to {found}, wanted {wanted}")]
     Foreign {

@@ -12,6 +12,7 @@ use raft::{GetEntriesContext, RaftState};
 
 use crate::StorageError;
 use crate::db::{Batch, Db, Position};
+use crate::highwater::HighWater;
 
 /// The cache holds at most this many bytes of entries.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -68,6 +69,11 @@ impl Log {
 
     pub(crate) fn last(&self) -> Position {
         self.last
+    }
+
+    /// How far the log went.
+    pub(crate) fn high_water(&self) -> HighWater {
+        HighWater { term: self.hard_state.term, last: self.last }
     }
 
     /// Puts new entries into the batch; later ones of an earlier leader are replaced. Call

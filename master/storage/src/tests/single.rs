@@ -250,6 +250,26 @@ async fn a_panic_while_applying_fences_the_group() {
     group.close().await;
 }
 
+#[tokio::test]
+async fn a_database_that_lost_its_newest_entries_does_not_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let copy = tempfile::tempdir().unwrap();
+    let drain = Drain::new();
+    let group = open(single(directory.path()), &drain);
+    leading(&group).await;
+    put(&group, "a", "1").await.unwrap();
+    group.close().await;
+    let saved = copy.path().join("db");
+    assert!(Command::new("cp").arg("-a").arg(directory.path()).arg(&saved).status().unwrap().success());
+    let group = open(single(directory.path()), &drain);
+    leading(&group).await;
+    put(&group, "b", "1").await.unwrap();
+    group.close().await;
+    std::fs::copy(directory.path().join("high-water"), saved.join("high-water")).unwrap();
+    let error = Group::open(single(&saved), Words::default(), None, &drain).unwrap_err();
+    assert!(matches!(error, StorageError::Amnesia { .. }), "{error}");
+}
+
 #[test]
 fn impossible_positions_are_named_and_do_not_panic() {
     let directory = tempfile::tempdir().unwrap();

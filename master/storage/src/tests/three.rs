@@ -182,6 +182,21 @@ async fn when_the_leader_ends_another_one_has_all_that_was_acknowledged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_leader_that_is_asked_to_hands_over() {
+    let cluster = Cluster::start(1000).await;
+    let at = cluster.put("h").await;
+    let old = cluster.leader().await;
+    for member in 0..3 {
+        cluster.caught_up(member, at).await;
+    }
+    cluster.group(old).hand_over().await;
+    assert!(!cluster.group(old).leads());
+    cluster.put("i").await;
+    assert_ne!(cluster.leader().await, old);
+    cluster.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follower_that_was_away_catches_up_by_log_and_by_snapshot() {
     for keep_entries in [1000, 5] {
         let mut cluster = Cluster::start(keep_entries).await;
