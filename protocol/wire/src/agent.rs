@@ -124,6 +124,7 @@ pub struct Booted {
 
 /// What comes down the control stream.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "a message lives for one frame; boxing it buys nothing")]
 pub enum ToAgent {
     /// The report with this sequence is committed.
     Stored(u64),

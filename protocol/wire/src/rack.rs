@@ -12,6 +12,7 @@ use crate::{Decode, Encode};
 
 /// First frame of a stream that the service node opens.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "a message lives for one frame; boxing it buys nothing")]
 pub enum FromRack {
     /// I am here; keep my mirror fresh. Frames back: [`Down`]; frames on: [`Up`].
     Uplink(RackHello),
@@ -38,6 +39,7 @@ pub struct RackHello {
 
 /// What comes down the uplink.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "a message lives for one frame; boxing it buys nothing")]
 pub enum Down {
     /// Ask there instead (address, perhaps empty).
     NotLeader(String),
@@ -65,6 +67,7 @@ pub enum Up {
 
 /// Something a rack has to say.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[expect(clippy::large_enum_variant, reason = "a message lives for one frame; boxing it buys nothing")]
 pub enum RackReport {
     /// A machine wants an identity.
     Enrol(Enrol),
