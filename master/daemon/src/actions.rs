@@ -7,10 +7,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
-use wire::ids::RequestId;
+use commands::Output;
+use tokio::sync::{mpsc, watch};
+use wire::ids::{ActionId, RequestId};
+use wire::rack::FanOutInput;
 
 use crate::spool::{End, Spool};
+
+/// Answers to changes that are remembered.
+const ANSWERS: usize = 256;
 
 /// What an action is, for those who list it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +23,7 @@ pub struct About {
     /// The request that made it.
     pub request: RequestId,
     /// Its number in the tables; none for a question that was not written down.
-    pub id: Option<u64>,
+    pub id: Option<ActionId>,
     /// Whose.
     pub user: String,
     /// The command with its arguments, passwords masked.
@@ -35,9 +40,16 @@ pub struct Live {
     /// Its output.
     pub spool: Spool,
     cancel: watch::Sender<bool>,
+    stdin: Mutex<Option<mpsc::Sender<FanOutInput>>>,
 }
 
 impl Live {
+    /// Where standard input goes; the first who asks has it.
+    #[must_use]
+    pub fn take_stdin(&self) -> Option<mpsc::Sender<FanOutInput>> {
+        self.stdin.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Asks it to end.
     pub fn cancel(&self) {
         self.cancel.send_replace(true);
@@ -83,9 +95,10 @@ struct Limits {
 #[derive(Debug, Default)]
 struct Inner {
     by_request: HashMap<RequestId, Arc<Live>>,
-    by_id: BTreeMap<u64, RequestId>,
+    by_id: BTreeMap<ActionId, RequestId>,
     running: BTreeMap<String, usize>,
     ended: VecDeque<(RequestId, Instant)>,
+    answers: VecDeque<(RequestId, Output)>,
 }
 
 /// A seat among a user's outstanding requests, free again when dropped.
@@ -121,6 +134,22 @@ impl Actions {
         Self { inner: Arc::default(), limits }
     }
 
+    /// Remembers the answer to a change, for a client that lost it and asks again.
+    pub fn answered(&self, request: RequestId, output: &Output) {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.answers.len() >= ANSWERS {
+            inner.answers.pop_front();
+        }
+        inner.answers.push_back((request, output.clone()));
+    }
+
+    /// The answer to a change that was made before.
+    #[must_use]
+    pub fn answer(&self, request: RequestId) -> Option<Output> {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.answers.iter().rev().find(|(known, _)| *known == request).map(|(_, output)| output.clone())
+    }
+
     /// Takes a seat for one request of a user.
     ///
     /// # Errors
@@ -139,13 +168,17 @@ impl Actions {
     ///
     /// # Errors
     /// The action that is there already.
-    pub fn begin(&self, about: About) -> Result<Arc<Live>, Arc<Live>> {
+    pub fn begin(
+        &self,
+        about: About,
+        stdin: Option<mpsc::Sender<FanOutInput>>,
+    ) -> Result<Arc<Live>, Arc<Live>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(live) = inner.by_request.get(&about.request) {
             return Err(live.clone());
         }
         let spool = Spool::new(self.limits.per_node, self.limits.per_action);
-        let live = Arc::new(Live { about, spool, cancel: watch::Sender::new(false) });
+        let live = Arc::new(Live { about, spool, cancel: watch::Sender::new(false), stdin: Mutex::new(stdin) });
         inner.by_request.insert(live.about.request, live.clone());
         if let Some(id) = live.about.id {
             inner.by_id.insert(id, live.about.request);
@@ -177,7 +210,7 @@ impl Actions {
 
     /// The action with this number.
     #[must_use]
-    pub fn of_id(&self, id: u64) -> Option<Arc<Live>> {
+    pub fn of_id(&self, id: ActionId) -> Option<Arc<Live>> {
         let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         inner.by_id.get(&id).and_then(|request| inner.by_request.get(request)).cloned()
     }
@@ -198,7 +231,7 @@ mod tests {
     fn about(sequence: u64) -> About {
         About {
             request: RequestId { client: 1, sequence },
-            id: Some(sequence),
+            id: Some(ActionId(sequence)),
             user: "ann".into(),
             command: "rpower n1 on".into(),
             started: 0,
@@ -216,8 +249,8 @@ mod tests {
     #[test]
     fn a_request_that_is_sent_again_finds_its_action() {
         let actions = actions(4, 4);
-        let first = actions.begin(about(1)).unwrap();
-        assert!(Arc::ptr_eq(&actions.begin(about(1)).unwrap_err(), &first));
+        let first = actions.begin(about(1), None).unwrap();
+        assert!(Arc::ptr_eq(&actions.begin(about(1), None).unwrap_err(), &first));
     }
 
     #[test]
@@ -235,10 +268,10 @@ mod tests {
     fn only_so_many_ended_actions_are_kept() {
         let actions = actions(9, 2);
         for sequence in 1..=4 {
-            let live = actions.begin(about(sequence)).unwrap();
+            let live = actions.begin(about(sequence), None).unwrap();
             actions.end(&live, End { status: 0, revision: 1 });
         }
-        assert!(actions.of_id(2).is_none());
-        assert!(actions.of_id(3).is_some() && actions.of_id(4).is_some());
+        assert!(actions.of_id(ActionId(2)).is_none());
+        assert!(actions.of_id(ActionId(3)).is_some() && actions.of_id(ActionId(4)).is_some());
     }
 }

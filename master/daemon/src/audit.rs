@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use service::Counter;
+use state::{RowChange, State};
+
+use crate::core::Caller;
 
 /// Questions remembered on this master.
 const REMEMBERED: usize = 10_000;
@@ -54,6 +57,44 @@ impl Questions {
         let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         ring.iter().skip(ring.len().saturating_sub(count)).cloned().collect()
     }
+}
+
+/// Rows of the audit log that are kept; the oldest go when it is longer.
+const ROWS: usize = 100_000;
+/// Rows that go at once.
+const TRIMMED: usize = 1000;
+
+/// The row of `auditlog` for a request.
+#[must_use]
+pub fn row(
+    caller: &Caller,
+    command: &str,
+    range: &str,
+    argv: &[String],
+    verdict: &str,
+    now: u64,
+) -> RowChange {
+    RowChange::set(
+        "auditlog",
+        &[""],
+        &[
+            ("audittime", &commands::action::stamp(now)),
+            ("userid", &caller.user),
+            ("clientname", caller.host()),
+            ("clienttype", "cli"),
+            ("command", command),
+            ("noderange", range),
+            ("args", &masked_arguments(argv)),
+            ("status", verdict),
+        ],
+    )
+}
+
+/// Changes that drop the oldest rows of an audit log that is too long.
+#[must_use]
+pub fn trim(state: &State) -> Vec<RowChange> {
+    let Some(table) = state.named("auditlog").filter(|table| table.len() > ROWS) else { return Vec::new() };
+    table.rows().take(TRIMMED).map(|(_, row)| RowChange::delete("auditlog", &table.key_of(row))).collect()
 }
 
 /// The command line as it is written down: values of passwords and tokens are masked.

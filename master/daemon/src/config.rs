@@ -33,10 +33,37 @@ pub struct Config {
     pub bootstrap: PathBuf,
     /// The hosts file that `makehosts` writes.
     pub hosts: PathBuf,
+    /// What `mknb` runs.
+    pub genesis: Genesis,
     /// Bounds.
     pub limits: Limits,
     /// All members, this one included; empty is a group of one.
     pub peers: Vec<Peer>,
+}
+
+/// The program that builds the discovery image, and what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Genesis {
+    /// The program.
+    pub program: PathBuf,
+    /// The static agent that goes into the image.
+    pub agent: PathBuf,
+    /// Folder for what is downloaded and unpacked once.
+    pub cache: PathBuf,
+    /// Folder that the image is written into.
+    pub out: PathBuf,
+}
+
+impl Default for Genesis {
+    fn default() -> Self {
+        Self {
+            program: "margay-genesis".into(),
+            agent: "/usr/lib/margay/margay-agent".into(),
+            cache: "/var/cache/margay/genesis".into(),
+            out: "/tftpboot/xcat".into(),
+        }
+    }
 }
 
 /// Bounds on what others can make this master hold.
@@ -84,6 +111,7 @@ impl Default for Config {
             key: "key.pem".into(),
             bootstrap: "bootstrap.json".into(),
             hosts: "/etc/hosts".into(),
+            genesis: Genesis::default(),
             limits: Limits::default(),
             peers: Vec::new(),
         }
@@ -126,6 +154,13 @@ bootstrap = "bootstrap.json"
 hosts = "/etc/hosts"
 # All members as [[peers]] tables with id, name and address; none is a group of one.
 peers = []
+
+# What mknb runs: the program, the static agent for the image, its cache, and where the image goes.
+[genesis]
+program = "margay-genesis"
+agent = "/usr/lib/margay/margay-agent"
+cache = "/var/cache/margay/genesis"
+out = "/tftpboot/xcat"
 
 [limits]
 # Actions that one user can have outstanding.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use link::{Credentials, Endpoint};
 use service::{Clock, Drain, Health};
+use storage::{Group, ProposeError};
 use state::{Entry, Outcome, Precondition, RowChange, State, Transaction};
 use tokio::sync::broadcast;
 use wire::ids::RequestId;
@@ -11,9 +12,9 @@ use wire::ids::RequestId;
 use crate::actions::Actions;
 use crate::audit::Questions;
 use crate::config::Config;
-use crate::group::{Group, Trouble};
+use crate::forward::ToLeader;
 use crate::locks::Locks;
-use crate::machine::{Answer, Committed, Watchers};
+use crate::machine::{Answer, Committed, Machine, Watchers};
 use crate::pki::Pki;
 use crate::racks::Racks;
 
@@ -33,7 +34,7 @@ pub struct Parts {
     /// Numbers about this master.
     pub health: Health,
     /// The replicated state.
-    pub group: Group,
+    pub group: Group<Machine>,
     /// Who is told of committed changes.
     pub watchers: Watchers,
     /// Certificates.
@@ -50,6 +51,20 @@ pub struct Parts {
     pub locks: Locks,
     /// Plain questions that were asked.
     pub questions: Questions,
+    /// The way to the leader, for clients that reach this member.
+    pub to_leader: ToLeader,
+}
+
+/// A [`Core`] that does not keep the master alive: for parts that are themselves in it.
+#[derive(Debug, Clone, Default)]
+pub struct WeakCore(std::sync::Weak<Parts>);
+
+impl WeakCore {
+    /// The master, while it lives.
+    #[must_use]
+    pub fn core(&self) -> Option<Core> {
+        self.0.upgrade().map(Core)
+    }
 }
 
 impl std::ops::Deref for Core {
@@ -57,6 +72,35 @@ impl std::ops::Deref for Core {
 
     fn deref(&self) -> &Parts {
         &self.0
+    }
+}
+
+/// Why something was not done, or perhaps not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Trouble {
+    /// Another member leads (its address; empty when nobody does). Nothing was done.
+    #[error("this master does not lead{}", if .0.is_empty() { String::new() } else { format!("; {} does", .0) })]
+    NotLeader(String),
+    /// It may or may not be done.
+    #[error("the outcome of the change is unknown")]
+    Unknown,
+    /// A precondition did not hold: somebody else was faster. Nothing was done.
+    #[error("{0}")]
+    Conflict(state::Refusal),
+    /// Nothing was done.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl From<ProposeError> for Trouble {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::NotLeader { leader } => {
+                Self::NotLeader(leader.map_or_else(String::new, |leader| leader.address.to_string()))
+            }
+            ProposeError::Unknown => Self::Unknown,
+            other => Self::Refused(other.to_string()),
+        }
     }
 }
 
@@ -84,6 +128,12 @@ impl Core {
         Self(Arc::new(parts))
     }
 
+    /// See [`WeakCore`].
+    #[must_use]
+    pub fn downgrade(&self) -> WeakCore {
+        WeakCore(Arc::downgrade(&self.0))
+    }
+
     /// The name in errors.
     #[must_use]
     pub fn server(&self) -> &str {
@@ -100,7 +150,10 @@ impl Core {
     /// # Errors
     /// [`Trouble`].
     pub async fn barrier(&self) -> Result<(), Trouble> {
-        self.group.barrier().await
+        match self.group.read_barrier().await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(Trouble::NotLeader(self.leader())),
+        }
     }
 
     /// Committed changes from now on; a receiver that lags must read everything anew.
@@ -112,18 +165,16 @@ impl Core {
     /// Whether this member leads now.
     #[must_use]
     pub fn leads(&self) -> bool {
-        self.group.status().borrow().leads
+        self.group.leads()
     }
 
-    /// Address of the leader; empty when there is none.
+    /// Address of the leader; empty when there is none or it is this member.
     #[must_use]
     pub fn leader(&self) -> String {
-        let leader = self.group.status().borrow().leader;
-        let members = self.config.members();
-        members
-            .into_iter()
-            .find(|member| member.id == leader)
-            .map_or_else(String::new, |member| member.address)
+        let status = self.group.status();
+        let status = status.borrow();
+        let other = status.leader.as_ref().filter(|leader| leader.id != self.config.id);
+        other.map_or_else(String::new, |leader| leader.address.to_string())
     }
 
     /// Proposes an entry and waits until it is applied here.
@@ -132,7 +183,7 @@ impl Core {
     /// [`Trouble`].
     pub async fn propose(&self, entry: &Entry) -> Result<Answer, Trouble> {
         let bytes = wire::frame::encode(entry).map_err(|error| Trouble::Refused(error.to_string()))?;
-        self.group.propose(bytes).await
+        Ok(self.group.propose(bytes).await?.1)
     }
 
     /// Changes rows as this master itself.
@@ -170,12 +221,12 @@ impl Core {
 /// The outcome of a transaction; a repeated one counts as done.
 ///
 /// # Errors
-/// When it was refused.
+/// [`Trouble::Conflict`] when it was refused.
 pub fn done(answer: &Answer) -> Result<&Outcome, Trouble> {
     let none = || Trouble::Refused("the entry was no transaction".to_owned());
     let outcome = answer.outcome.as_ref().ok_or_else(none)?;
     match &outcome.refused {
         None => Ok(outcome),
-        Some(refusal) => Err(Trouble::Refused(refusal.to_string())),
+        Some(refusal) => Err(Trouble::Conflict(refusal.clone())),
     }
 }

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Args;
+use commands::Interface;
 use serde::{Deserialize, Serialize};
 use state::RowChange;
 
 use crate::config::{Config, Peer};
-use crate::interfaces::{self, Interface};
+use crate::interfaces;
 use crate::pki::{Pki, Role};
 
 /// What a new cluster is made from.
@@ -287,7 +288,7 @@ impl Plan {
 
 /// The row of `networks` for an interface of this machine.
 fn network(interface: &Interface) -> BTreeMap<String, String> {
-    let (net, mask) = (interface.net().to_string(), interface.mask().to_string());
+    let (net, mask) = (interfaces::net(interface).to_string(), interfaces::mask(interface).to_string());
     let name = format!("{}-{}", net.replace('.', "_"), mask.replace('.', "_"));
     let gateway = interface.gateway.map_or("<xcatmaster>".to_owned(), |gateway| gateway.to_string());
     let cells = [

@@ -3,33 +3,19 @@
 use std::net::Ipv4Addr;
 use std::process::Command;
 
+use commands::Interface;
 use serde::Deserialize;
 
-/// An address of this machine with its network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interface {
-    /// Kernel name.
-    pub name: String,
-    /// The address.
-    pub address: Ipv4Addr,
-    /// Bits of the network part.
-    pub prefix: u8,
-    /// The default router behind this interface.
-    pub gateway: Option<Ipv4Addr>,
+/// The network's mask.
+#[must_use]
+pub fn mask(interface: &Interface) -> Ipv4Addr {
+    Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(interface.prefix.min(32))).unwrap_or(0))
 }
 
-impl Interface {
-    /// The network's mask.
-    #[must_use]
-    pub fn mask(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0))
-    }
-
-    /// The network's address.
-    #[must_use]
-    pub fn net(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.address) & u32::from(self.mask()))
-    }
+/// The network's address.
+#[must_use]
+pub fn net(interface: &Interface) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(interface.address) & u32::from(mask(interface)))
 }
 
 /// All IPv4 interfaces but loopback; empty when the system does not tell. Blocks for a moment.
@@ -45,6 +31,8 @@ pub fn of_this_machine() -> Vec<Interface> {
 struct Link {
     #[serde(default)]
     ifname: String,
+    #[serde(default)]
+    mtu: u32,
     #[serde(default)]
     addr_info: Vec<Address>,
 }
@@ -75,6 +63,7 @@ fn parse(addresses: &[u8], routes: &[u8]) -> Vec<Interface> {
                 name: link.ifname.clone(),
                 address: local,
                 prefix: address.prefixlen.min(32),
+                mtu: link.mtu,
                 gateway: gateway(&link.ifname),
             });
         }
@@ -92,8 +81,8 @@ mod tests {
             {"ifname":"eth0","addr_info":[{"local":"10.1.2.3","prefixlen":20}]},{"ifname":"eth1"}]"#;
         let interfaces = parse(addresses, br#"[{"dst":"default","gateway":"10.1.0.1","dev":"eth0"}]"#);
         assert_eq!(interfaces.len(), 1);
-        assert_eq!(interfaces[0].net(), Ipv4Addr::new(10, 1, 0, 0));
-        assert_eq!(interfaces[0].mask(), Ipv4Addr::new(255, 255, 240, 0));
+        assert_eq!(net(&interfaces[0]), Ipv4Addr::new(10, 1, 0, 0));
+        assert_eq!(mask(&interfaces[0]), Ipv4Addr::new(255, 255, 240, 0));
         assert_eq!(interfaces[0].gateway, Some(Ipv4Addr::new(10, 1, 0, 1)));
     }
 

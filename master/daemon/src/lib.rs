@@ -1,20 +1,149 @@
 //! The master: the front door for people and service nodes, and the place where plans become deeds.
 //!
-//! [`Config`] says what it is, [`Master::spawn`] starts it, its drain ends it. Everything that decides is in
-//! the pure crates below; here is what listens, waits and sends.
+//! [`Config`] says what it is, [`Master::spawn`] starts it, [`Master::finish`] ends it. Everything that
+//! decides is in the pure crates below; here is what listens, waits and sends.
 
 pub mod actions;
+pub mod adapters;
 pub mod audit;
 pub mod config;
 pub mod core;
-pub mod group;
+pub mod effects;
+pub mod enrol;
+pub mod executor;
+pub mod forward;
+pub mod front;
+pub mod guardian;
 pub mod init;
 pub mod interfaces;
+pub mod join;
 pub mod locks;
 pub mod machine;
 pub mod pki;
 pub mod racks;
+pub mod request;
 pub mod spool;
+pub mod status;
+pub mod talk;
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use anyhow::Context;
+use link::{Credentials, Endpoint};
+use service::{Clock, Drain, Health};
+use storage::{Group, Member, OnFault, Options, Timing, Transport};
 
 pub use crate::config::Config;
 pub use crate::core::{Caller, Core};
+
+/// Tasks have this long to stop by themselves.
+const STOP: Duration = Duration::from_secs(10);
+
+/// How a master differs from a daemon's when it runs inside a test.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Time.
+    pub clock: Clock,
+    /// Election and heartbeat times.
+    pub timing: Timing,
+    /// Disk faults and panics of the consensus thread.
+    pub on_fault: OnFault,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self { clock: Clock::Real, timing: Timing::default(), on_fault: OnFault::Exit }
+    }
+}
+
+/// A running master.
+#[derive(Debug)]
+pub struct Master {
+    core: Core,
+    address: SocketAddr,
+}
+
+impl Master {
+    /// Starts a master; it accepts connections when this returns.
+    ///
+    /// # Errors
+    /// When its files, its socket or its database cannot be used.
+    pub fn spawn(config: Config, drain: Drain, surroundings: Surroundings) -> anyhow::Result<Self> {
+        let credentials = Credentials::from_files(&config.ca, &config.cert, &config.key)?;
+        let key = std::fs::read_to_string(&config.ca_key).with_context(|| config.ca_key.display().to_string())?;
+        let clock = surroundings.clock;
+        let pki = pki::Pki::load(&config.cluster, &credentials.ca_pem, &key, clock.clone())?;
+        let endpoint = Endpoint::server(
+            config.listen,
+            &credentials,
+            &[wire::ALPN_MAIN, wire::ALPN_ENROL, wire::ALPN_PEER],
+        )?;
+        let address = endpoint.local_addr()?;
+        let watchers = machine::Watchers::default();
+        let group = Group::open(
+            Options {
+                directory: config.data.clone(),
+                cluster: config.cluster.clone(),
+                id: config.id,
+                members: members(&config)?,
+                timing: surroundings.timing,
+                on_fault: surroundings.on_fault,
+                ..Options::single(&config.data, &config.cluster, &config.name)
+            },
+            machine::Machine::new(watchers.clone()),
+            Some(Transport::new(endpoint.clone(), credentials.clone())),
+            &drain,
+        )?;
+        let core = Core::new(core::Parts {
+            actions: actions::Actions::new(&config.limits),
+            clock,
+            drain: drain.clone(),
+            health: Health::new(),
+            group,
+            watchers,
+            pki,
+            credentials,
+            endpoint,
+            racks: racks::Racks::default(),
+            locks: locks::Locks::default(),
+            questions: audit::Questions::default(),
+            to_leader: forward::ToLeader::default(),
+            config,
+        });
+        core.racks.start(&core);
+        drain.spawn("guardian", guardian::run(core.clone()));
+        drain.spawn("front", front::serve(core.clone()));
+        Ok(Self { core, address })
+    }
+
+    /// What all parts share.
+    #[must_use]
+    pub fn core(&self) -> &Core {
+        &self.core
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops in order: tasks, database, connections. The answer names tasks that did not stop in time.
+    pub async fn finish(self) -> Vec<String> {
+        let late = self.core.drain.finish(STOP).await;
+        self.core.group.close().await;
+        self.core.endpoint.close("this master stops").await;
+        late
+    }
+}
+
+/// The members with addresses looked up.
+fn members(config: &Config) -> anyhow::Result<Vec<Member>> {
+    let member = |peer: config::Peer| {
+        let mut found = peer.address.to_socket_addrs().with_context(|| format!("master {}", peer.name))?;
+        let address = found.next().with_context(|| format!("master {} has no address", peer.name))?;
+        Ok(Member { id: peer.id, name: peer.name, address })
+    };
+    config.members().into_iter().map(member).collect()
+}

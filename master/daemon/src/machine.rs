@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use state::discovery::Notice;
 use state::{Entry, Event, Outcome, State};
 use tokio::sync::broadcast;
 use wire::ids::ActionId;
@@ -16,8 +17,10 @@ const BEHIND: usize = 4096;
 pub struct Committed {
     /// At this revision.
     pub revision: u64,
-    /// The rows, before and after.
+    /// The rows, before and after; none when the whole state was replaced: read everything anew.
     pub events: Vec<Event>,
+    /// For those who wait at nodes.
+    pub notices: Vec<Notice>,
 }
 
 /// What a proposer learns.
@@ -27,6 +30,10 @@ pub struct Answer {
     pub outcome: Option<Outcome>,
     /// The number of the action that the entry made.
     pub action: Option<ActionId>,
+    /// What became of each event of racks.
+    pub rack: Vec<state::discovery::Outcome>,
+    /// The revision after it.
+    pub revision: u64,
 }
 
 /// Watchers of committed changes. Clones are the same.
@@ -66,25 +73,23 @@ impl Machine {
     pub fn state(&self) -> &State {
         &self.state
     }
+}
 
-    /// Applies an encoded [`Entry`]; `write` gets each key with its new value, or none to delete it.
-    pub fn apply(
-        &mut self,
-        index: u64,
-        entry: &[u8],
-        mut write: impl FnMut(Vec<u8>, Option<Vec<u8>>),
-    ) -> Answer {
+impl storage::Machine for Machine {
+    type Answer = Answer;
+
+    fn apply(&mut self, index: u64, entry: &[u8], writes: &mut storage::Writes) -> Answer {
         let entry: Entry = match wire::frame::decode(entry) {
             Ok(entry) => entry,
             // An entry of a newer version that this one cannot read: going on would make replicas differ.
-            Err(error) => {
-                tracing::error!(index, %error, "a log entry cannot be read; this master is too old for its log");
-                std::process::abort();
-            }
+            Err(error) => panic!("log entry {index} cannot be read ({error}): this master is too old for its log"),
         };
         let applied = self.state.apply(index, &entry);
         for (key, value) in applied.writes {
-            write(key, value);
+            match value {
+                Some(value) => writes.put(key, value),
+                None => writes.delete(key),
+            }
         }
         let action = applied
             .events
@@ -92,17 +97,18 @@ impl Machine {
             .find(|event| event.old.is_none() && event.table_name() == "actions")
             .and_then(|event| event.new_text("id").parse().ok().map(ActionId));
         if !applied.events.is_empty() {
+            let revision = self.state.revision();
+            let committed = Committed { revision, events: applied.events, notices: applied.notices };
             // Nobody watching is no error.
-            let _ = self
-                .watchers
-                .0
-                .send(Arc::new(Committed { revision: self.state.revision(), events: applied.events }));
+            let _ = self.watchers.0.send(Arc::new(committed));
         }
-        Answer { outcome: applied.outcome, action }
+        Answer { outcome: applied.outcome, action, rack: applied.rack, revision: self.state.revision() }
     }
 
-    /// Replaces everything by what the store holds.
-    pub fn load(&mut self, pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) {
-        self.state = State::load(pairs);
+    fn load(&mut self, rows: &mut dyn Iterator<Item = (Vec<u8>, Vec<u8>)>) {
+        self.state = State::load(rows);
+        // Whoever watches has missed everything up to here; the number tells it to read anew.
+        let anew = Committed { revision: self.state.revision(), events: Vec::new(), notices: Vec::new() };
+        let _ = self.watchers.0.send(Arc::new(anew));
     }
 }

@@ -1,0 +1,563 @@
+//! One request of a client: policy, plan, and what becomes of the plan.
+//!
+//! Invariant: a request that changes something is carried out at most once, whatever happens between; its
+//! id is in the log with the change.
+
+use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
+
+use commands::{Change, Command, Ctx, Inputs, Need, Output, Plan};
+use link::Exchange;
+use state::policy::{self, Question, Verdict};
+use state::{Files, RowChange, State};
+use tracing::{info, warn};
+use wire::client::{Answer, Input, Request, Run, Wanted};
+use wire::ids::RequestId;
+use wire::op::Stream;
+
+use crate::actions::Seat;
+use crate::audit;
+use crate::core::{Caller, Core, Trouble, done};
+use crate::talk::{Heard, Talk};
+use crate::{effects, executor, status};
+
+/// A plan that still needs something after this many rounds is broken.
+const ROUNDS: usize = 64;
+/// A change that meets a faster one is planned again this often.
+const CONFLICTS: u64 = 8;
+
+/// Serves one request on the leader.
+pub async fn serve(core: Core, caller: Caller, request: Request, exchange: Exchange) {
+    let mut talk = Talk::new(exchange, &core.drain);
+    let end = match request {
+        Request::Run(run) => {
+            let task = Task { core: core.clone(), caller, run, gathered: Gathered::default() };
+            task.run(&mut talk).await
+        }
+        Request::Attach { action, skip } => attach(&core, &caller, action, skip, &mut talk).await,
+    };
+    match end {
+        End::Done(status) => {
+            let revision = core.read(State::revision);
+            talk.done(status, revision).await;
+        }
+        End::Elsewhere(address) => talk.elsewhere(address).await,
+        End::Gone => {}
+    }
+}
+
+/// How a request ended for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// With a status.
+    Done(u8),
+    /// Another master must be asked.
+    Elsewhere(String),
+    /// The client is not there any more.
+    Gone,
+}
+
+impl From<link::LinkError> for End {
+    fn from(_: link::LinkError) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Heard> for End {
+    fn from(heard: Heard) -> Self {
+        match heard {
+            Heard::Cancel => Self::Done(130),
+            Heard::Gone | Heard::Input(_) => Self::Gone,
+        }
+    }
+}
+
+/// What the client and this machine told so far.
+#[derive(Debug, Default)]
+struct Gathered {
+    files: Files,
+    stdin: Option<Vec<u8>>,
+    inputs: Inputs,
+}
+
+/// A command on its way.
+#[derive(Debug)]
+pub struct Task {
+    /// This master.
+    pub core: Core,
+    /// Who asks.
+    pub caller: Caller,
+    /// What.
+    pub run: Run,
+    gathered: Gathered,
+}
+
+impl Task {
+    /// Carries the request out and gives its end.
+    async fn run(mut self, talk: &mut Talk) -> End {
+        match self.steps(talk).await {
+            Ok(status) => End::Done(status),
+            Err(end) => end,
+        }
+    }
+
+    async fn steps(&mut self, talk: &mut Talk) -> Result<u8, End> {
+        if let Err(reason) = wire::version::check(self.run.version) {
+            return self.fail(talk, &reason).await;
+        }
+        if let Some(live) = self.core.actions.of_request(self.run.request) {
+            if live.about.user == self.caller.user {
+                return executor::follow(&live, 0, talk).await;
+            }
+        }
+        let detach = take_detach(&mut self.run);
+        let (command, args) = match commands::resolve(&self.run.command, &self.run.argv) {
+            Some((command, args)) => (command, args.to_vec()),
+            None => return self.unknown(talk).await,
+        };
+        let seat = match command.name {
+            // A user whose seats are all taken must still be able to look and to cancel.
+            "action" | "status" => None,
+            _ => match self.core.actions.seat(&self.caller.user) {
+                Ok(seat) => Some(seat),
+                Err(error) => return self.fail(talk, &error.to_string()).await,
+            },
+        };
+        if let Some(status) = self.earlier(command, talk).await? {
+            return Ok(status);
+        }
+        self.plan_and_do(command, &args, detach, seat, talk).await
+    }
+
+    /// The answer when this very request was carried out before.
+    async fn earlier(&self, command: &Command, talk: &mut Talk) -> Result<Option<u8>, End> {
+        let request = self.run.request;
+        self.barrier().await?;
+        let (outcome, action) = self.core.read(|state| {
+            (state.outcome(&request).cloned(), state::actions::of_request(state, request))
+        });
+        let Some(outcome) = outcome else { return Ok(None) };
+        if let Some(action) = action {
+            // A wait for adapters goes on from its rows; it was made to be asked again.
+            if command.name == "getadapter" {
+                return Ok(None);
+            }
+            let text = format!(
+                "Error: [{}]: action {} was begun by this request; its output is gone with the master that ran it \
+                 (state {})\n",
+                self.core.server(),
+                action.id,
+                action.phase.word()
+            );
+            talk.text(&commands::fanout::plain(Stream::Err, &text)).await?;
+            return Ok(Some(action.status.max(1)));
+        }
+        if outcome.refused.is_some() {
+            return Ok(None);
+        }
+        self.repeat(talk).await.map(Some)
+    }
+
+    async fn repeat(&self, talk: &mut Talk) -> Result<u8, End> {
+        match self.core.actions.answer(self.run.request) {
+            Some(output) => self.answer(&output, talk).await,
+            None => Ok(0),
+        }
+    }
+
+    async fn plan_and_do(
+        &mut self,
+        command: &'static Command,
+        args: &[String],
+        detach: bool,
+        seat: Option<Seat>,
+        talk: &mut Talk,
+    ) -> Result<u8, End> {
+        let mut attempt = 0;
+        for _ in 0..ROUNDS {
+            self.barrier().await?;
+            let (verdict, plan) = self.judged_plan(command, args);
+            if !verdict.allowed {
+                return self.denied(command, args, &verdict, talk).await;
+            }
+            match plan {
+                Plan::Need(need) => self.gather(need, talk).await?,
+                Plan::Change(change) => match self.change(command, args, change, attempt, talk).await? {
+                    Some(status) => return Ok(status),
+                    None => attempt += 1,
+                },
+                Plan::Answer(output) => {
+                    self.remember(command, args);
+                    return self.answer(&output, talk).await;
+                }
+                Plan::FanOut(plan) => {
+                    let work = executor::Work::FanOut(plan);
+                    return executor::start(self, command, args, work, detach, seat, talk).await;
+                }
+                Plan::Adapters(plan) => {
+                    let work = executor::Work::Adapters(plan);
+                    return executor::start(self, command, args, work, detach, seat, talk).await;
+                }
+                Plan::Attach(id) => {
+                    return match attach(&self.core, &self.caller, Wanted::Action(id), 0, talk).await {
+                        End::Done(status) => Ok(status),
+                        other => Err(other),
+                    };
+                }
+                Plan::Cancel(id) => return executor::cancel(self, id, talk).await,
+                Plan::Admit(name) => {
+                    let audit = self.audit_row(command, args, "Allowed");
+                    return effects::admit(self, &name, audit, talk).await;
+                }
+                Plan::Helper(helper) => {
+                    self.audit(command, args, "Allowed").await?;
+                    return effects::helper(self, &helper, talk).await;
+                }
+            }
+        }
+        self.fail(talk, "the command asks for more and more; it was given up").await
+    }
+
+    /// Policy on what was typed, the plan, and policy on what the plan touches.
+    fn judged_plan(&self, command: &'static Command, args: &[String]) -> (Verdict, Plan) {
+        let environment: BTreeMap<String, String> = self.run.environment.iter().cloned().collect();
+        let hosts = [self.caller.host().to_owned()];
+        self.core.read(|state| {
+            let ctx = Ctx {
+                state,
+                command: command.name,
+                args,
+                caller: &self.caller.user,
+                cluster: self.core.server(),
+                now: self.core.clock.unix(),
+                version: env!("CARGO_PKG_VERSION"),
+                environment: &environment,
+                files: &self.gathered.files,
+                stdin: self.gathered.stdin.as_deref(),
+                inputs: &self.gathered.inputs,
+            };
+            let named = command
+                .range_text(args)
+                .and_then(|range| state.expand(range, ctx.files, &ctx.range_options()).ok())
+                .map_or_else(Vec::new, |found| found.nodes);
+            let judge = |nodes: &[String]| {
+                let user = Some(self.caller.user.as_str());
+                let question = Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
+                policy::decide(state, &question)
+            };
+            let verdict = judge(&named);
+            if !verdict.allowed {
+                return (verdict, Plan::Answer(Output::new()));
+            }
+            // A panic in one command ends this request, not the master.
+            let plan = std::panic::catch_unwind(AssertUnwindSafe(|| (command.plan)(&ctx)));
+            let plan = plan.unwrap_or_else(|_| {
+                self.core.health.counter("commands_panicked").one();
+                Plan::error(&ctx, "internal error in this command; nothing was done")
+            });
+            let touched = touched(&plan);
+            if touched.is_empty() || touched.iter().all(|node| named.binary_search(node).is_ok()) {
+                return (verdict, plan);
+            }
+            (judge(&touched), plan)
+        })
+    }
+
+    async fn gather(&mut self, need: Need, talk: &mut Talk) -> Result<(), End> {
+        match need {
+            Need::File { path, limit } => {
+                let limit = limit.min(self.core.config.limits.file);
+                let content = want_file(talk, &path, limit).await?;
+                self.gathered.files.insert(path, content);
+            }
+            Need::Stdin { limit } => {
+                let limit = limit.min(self.core.config.limits.file);
+                self.gathered.stdin = Some(want_stdin(talk, limit).await?);
+            }
+            Need::Hosts => self.gathered.inputs.hosts = Some(effects::read_hosts(&self.core).await),
+            Need::Interfaces => {
+                let found = tokio::task::spawn_blocking(crate::interfaces::of_this_machine).await;
+                self.gathered.inputs.interfaces = Some(found.unwrap_or_default());
+            }
+            Need::Status => self.gathered.inputs.status = Some(status::lines(&self.core)),
+        }
+        Ok(())
+    }
+
+    /// Commits a change; none when it met a faster one and must be planned again.
+    async fn change(
+        &self,
+        command: &Command,
+        args: &[String],
+        change: Change,
+        attempt: u64,
+        talk: &mut Talk,
+    ) -> Result<Option<u8>, End> {
+        // A refused attempt is remembered under its id, so the next one needs its own.
+        let request = RequestId { sequence: self.run.request.sequence | attempt << 56, ..self.run.request };
+        let mut changes = change.changes;
+        changes.extend(self.audit_row(command, args, "Allowed"));
+        let line = audit::masked(command.name, args);
+        let author = self.caller.user.clone();
+        let answer = self.core.transact(&author, &line, Some(request), change.preconditions, changes).await;
+        let answer = answer.and_then(|answer| done(&answer).cloned());
+        match answer {
+            Ok(outcome) if outcome.repeated => return self.repeat(talk).await.map(Some),
+            Ok(_) => {}
+            Err(Trouble::Conflict(_)) if attempt < CONFLICTS => return Ok(None),
+            Err(trouble) => return self.trouble(trouble, talk).await.map(Some),
+        }
+        info!(user = %self.caller.user, command = %line, "changed");
+        let mut output = change.output;
+        effects::carry_out(self, &change.effects, &mut output, talk).await?;
+        self.core.actions.answered(self.run.request, &output);
+        self.answer(&output, talk).await.map(Some)
+    }
+
+    async fn denied(
+        &self,
+        command: &Command,
+        args: &[String],
+        verdict: &Verdict,
+        talk: &mut Talk,
+    ) -> Result<u8, End> {
+        warn!(user = %self.caller.user, address = %self.caller.address, command = command.name, "denied");
+        self.audit(command, args, "Denied").await?;
+        let rule = match &verdict.rule {
+            Some(rule) => format!("policy rule {rule}"),
+            None => "no policy rule allows it".to_owned(),
+        };
+        self.fail(talk, &format!("{} ({rule})", policy::DENIED)).await
+    }
+
+    async fn unknown(&self, talk: &mut Talk) -> Result<u8, End> {
+        let called = match (self.run.command.as_str(), self.run.argv.first()) {
+            ("margay", Some(verb)) if !verb.starts_with('-') => format!("margay {verb}"),
+            ("margay", _) => {
+                let text = usage();
+                talk.text(&commands::fanout::plain(Stream::Out, &text)).await?;
+                let helped = self.run.argv.iter().any(|word| word == "-h" || word == "--help");
+                return Ok(u8::from(!helped));
+            }
+            (command, _) => command.to_owned(),
+        };
+        self.fail(talk, &format!("Unknown command: {called}; 'margay --help' lists the commands")).await
+    }
+
+    /// Sends an answer to the client.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub async fn answer(&self, output: &Output, talk: &mut Talk) -> Result<u8, End> {
+        for text in &output.items {
+            talk.text(text).await?;
+        }
+        Ok(output.status)
+    }
+
+    /// One error, status 1.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub async fn fail(&self, talk: &mut Talk, text: &str) -> Result<u8, End> {
+        let text = format!("Error: [{}]: {text}\n", self.core.server());
+        talk.text(&commands::fanout::plain(Stream::Err, &text)).await?;
+        Ok(1)
+    }
+
+    /// What to tell when a proposal has no answer: another master is asked with the same request id, and
+    /// what was refused is told.
+    ///
+    /// # Errors
+    /// The client must go elsewhere, or is gone.
+    pub async fn trouble(&self, trouble: Trouble, talk: &mut Talk) -> Result<u8, End> {
+        match trouble {
+            Trouble::NotLeader(address) => Err(End::Elsewhere(address)),
+            Trouble::Unknown => Err(End::Elsewhere(self.core.leader())),
+            other => self.fail(talk, &other.to_string()).await,
+        }
+    }
+
+    async fn barrier(&self) -> Result<(), End> {
+        match self.core.barrier().await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(End::Elsewhere(self.core.leader())),
+        }
+    }
+
+    /// The audit row of this request, unless `site.auditskipcmds` leaves it out.
+    #[must_use]
+    pub fn audit_row(&self, command: &Command, args: &[String], verdict: &str) -> Option<RowChange> {
+        let skip = self.core.read(|state| state.site("auditskipcmds").unwrap_or_default().to_owned());
+        let skipped = |word: &str| word == "ALL" || word == command.name;
+        if verdict == "Allowed" && skip.split(',').any(|word| skipped(word.trim())) {
+            return None;
+        }
+        let range = command.range_text(args).unwrap_or_default();
+        Some(audit::row(&self.caller, command.name, range, args, verdict, self.core.clock.unix()))
+    }
+
+    /// Writes the audit row by itself.
+    ///
+    /// # Errors
+    /// The client must go elsewhere.
+    pub async fn audit(&self, command: &Command, args: &[String], verdict: &str) -> Result<(), End> {
+        let Some(row) = self.audit_row(command, args, verdict) else { return Ok(()) };
+        match self.core.transact(&self.caller.user, command.name, None, Vec::new(), vec![row]).await {
+            Ok(_) => Ok(()),
+            Err(Trouble::NotLeader(address)) => Err(End::Elsewhere(address)),
+            Err(error) => {
+                warn!(%error, "an audit row could not be written");
+                Ok(())
+            }
+        }
+    }
+
+    fn remember(&self, command: &Command, args: &[String]) {
+        self.core.questions.remember(audit::Question {
+            time: self.core.clock.unix(),
+            user: self.caller.user.clone(),
+            address: self.caller.address.clone(),
+            command: audit::masked(command.name, args),
+        });
+    }
+}
+
+async fn attach(core: &Core, caller: &Caller, wanted: Wanted, skip: u64, talk: &mut Talk) -> End {
+    let live = match wanted {
+        Wanted::Action(id) => core.actions.of_id(id),
+        Wanted::Request(request) => core.actions.of_request(request),
+    };
+    let record = core.read(|state| match wanted {
+        Wanted::Action(id) => state::actions::find(state, id),
+        Wanted::Request(request) => state::actions::of_request(state, request),
+    });
+    let owner = live.as_ref().map(|live| (live.about.user.clone(), live.about.command.clone()));
+    let owner = owner.or_else(|| record.as_ref().map(|record| (record.author.clone(), record.command.clone())));
+    let refuse = |text: String| commands::fanout::plain(Stream::Err, &format!("Error: [{}]: {text}\n", core.server()));
+    let problem = match (&owner, &live, &record) {
+        (Some((user, command)), _, _) if !may_see(core, caller, user, command) => {
+            refuse(format!("{}: the action is {user}'s", policy::DENIED))
+        }
+        (_, Some(live), _) => {
+            let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+            return executor::follow(live, skip, talk).await.map_or_else(|end| end, End::Done);
+        }
+        (_, None, Some(record)) => refuse(format!(
+            "the output of action {} is not kept any more (state {}, status {})",
+            record.id,
+            record.phase.word(),
+            record.status
+        )),
+        (_, None, None) => refuse("there is no such action".to_owned()),
+    };
+    match talk.text(&problem).await {
+        Ok(()) => End::Done(1),
+        Err(_) => End::Gone,
+    }
+}
+
+/// Whether a user may see or end an action: its own, or one it would be allowed to begin.
+#[must_use]
+pub fn may_see(core: &Core, caller: &Caller, owner: &str, command: &str) -> bool {
+    if caller.user == owner {
+        return true;
+    }
+    let mut words = command.split(' ').map(str::to_owned);
+    let name = words.next().unwrap_or_default();
+    let arguments: Vec<String> = words.collect();
+    let hosts = [caller.host().to_owned()];
+    core.read(|state| {
+        let nodes = arguments
+            .first()
+            .and_then(|range| state.expand(range, &Files::new(), &Default::default()).ok())
+            .map_or_else(Vec::new, |found| found.nodes);
+        let user = Some(caller.user.as_str());
+        let question = Question { user, hosts: &hosts, command: &name, arguments: &arguments, nodes: &nodes };
+        policy::decide(state, &question).allowed
+    })
+}
+
+async fn want_file(talk: &mut Talk, path: &str, limit: u64) -> Result<Option<Vec<u8>>, End> {
+    talk.send(&Answer::WantFile { path: path.to_owned(), limit }).await?;
+    let mut content = Vec::new();
+    loop {
+        match talk.input().await? {
+            Input::File { path: of, bytes, last } if of == path => {
+                content.extend_from_slice(&bytes);
+                if content.len() as u64 > limit {
+                    return Err(End::Done(1));
+                }
+                if last {
+                    return Ok(Some(content));
+                }
+            }
+            Input::FileError { path: of, .. } if of == path => return Ok(None),
+            _ => {}
+        }
+    }
+}
+
+async fn want_stdin(talk: &mut Talk, limit: u64) -> Result<Vec<u8>, End> {
+    talk.send(&Answer::WantStdin).await?;
+    let mut content = Vec::new();
+    loop {
+        match talk.input().await? {
+            Input::Stdin(bytes) => {
+                content.extend_from_slice(&bytes);
+                if content.len() as u64 > limit {
+                    return Err(End::Done(1));
+                }
+            }
+            Input::StdinEnd => return Ok(content),
+            _ => {}
+        }
+    }
+}
+
+/// Nodes that a plan does something to.
+fn touched(plan: &Plan) -> Vec<String> {
+    let mut nodes: Vec<String> = match plan {
+        Plan::FanOut(fan_out) => fan_out.nodes.clone(),
+        Plan::Change(change) => change.changes.iter().filter_map(node_of).collect(),
+        _ => Vec::new(),
+    };
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}
+
+fn node_of(change: &RowChange) -> Option<String> {
+    let (table, key) = match change {
+        RowChange::Set { table, key, .. } | RowChange::Delete { table, key } => (table, key),
+        RowChange::ForgetNode { node } => return Some(node.clone()),
+        RowChange::Clear { .. } => return None,
+    };
+    let def = state::schema().def(state::schema().table(table)?);
+    let at = def.keys.iter().position(|column| Some(*column) == def.node)?;
+    key.get(at).cloned()
+}
+
+/// Takes `--detach` or `--async` out of the arguments. In a remote command's own words it stays.
+fn take_detach(run: &mut Run) -> bool {
+    let named = if run.command == "margay" { 1 } else { 0 };
+    let command = if named == 1 { run.argv.first().map_or("", String::as_str) } else { run.command.as_str() };
+    let remote = commands::find(command).is_some_and(|command| matches!(command.name, "xdsh" | "psh"));
+    // xdsh and psh read the option themselves, among those before the remote command.
+    if remote {
+        return false;
+    }
+    let before = run.argv.len();
+    run.argv.retain(|word| word != "--detach" && word != "--async");
+    run.argv.len() != before
+}
+
+fn usage() -> String {
+    let mut text = "Usage: margay <command> [arguments]    or each command by its own name\n\n".to_owned();
+    let mut commands = commands::commands();
+    commands.sort_by_key(|command| command.name);
+    for command in commands {
+        text.push_str(&format!("  {:<18} {}\n", command.name, command.summary));
+    }
+    text
+}
