@@ -129,6 +129,7 @@ impl Session {
         self.sent = true;
         let mut heard = false;
         let mut dirty = false;
+        let mut listens = true;
         loop {
             let answer = tokio::select! {
                 biased;
@@ -137,10 +138,9 @@ impl Session {
                         return Ended::Status(INTERRUPTED);
                     }
                     self.interrupted = true;
-                    match link::within(CANCEL, talk.send.send(&Input::Cancel)).await {
-                        Ok(()) => continue,
-                        Err(error) => return Ended::Lost { heard, why: error.to_string() },
-                    }
+                    // Whether the connection still lives is told by what is received.
+                    let _ = link::within(CANCEL, talk.send.send(&Input::Cancel)).await;
+                    continue;
                 }
                 answer = talk.receive.recv::<Answer>() => answer,
                 () = ready(()), if dirty => {
@@ -150,10 +150,11 @@ impl Session {
                     }
                     continue;
                 }
-                input = self.stdin.next() => match talk.send.send(&input).await {
-                    Ok(()) => continue,
-                    Err(error) => return Ended::Lost { heard, why: error.to_string() },
-                },
+                input = self.stdin.next(), if listens => {
+                    // A master that no longer takes input may still have its last words to say.
+                    listens = talk.send.send(&input).await.is_ok();
+                    continue;
+                }
             };
             dirty = true;
             match answer {

@@ -178,7 +178,8 @@ impl Actions {
             return Err(live.clone());
         }
         let spool = Spool::new(self.limits.per_node, self.limits.per_action);
-        let live = Arc::new(Live { about, spool, cancel: watch::Sender::new(false), stdin: Mutex::new(stdin) });
+        let live =
+            Arc::new(Live { about, spool, cancel: watch::Sender::new(false), stdin: Mutex::new(stdin) });
         inner.by_request.insert(live.about.request, live.clone());
         if let Some(id) = live.about.id {
             inner.by_id.insert(id, live.about.request);

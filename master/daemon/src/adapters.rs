@@ -123,8 +123,11 @@ impl Waiter<'_> {
                 nodes: nodes.to_vec(),
                 timeout: timeout.saturating_mul(1000),
             };
-            let answered = self.core.racks.report(RackEvent::Open(open)).await.map_err(|error| error.to_string())?;
-            let Outcome::Opened(answers) = answered.outcome else { return Err("the wait was not opened".to_owned()) };
+            let answered =
+                self.core.racks.report(RackEvent::Open(open)).await.map_err(|error| error.to_string())?;
+            let Outcome::Opened(answers) = answered.outcome else {
+                return Err("the wait was not opened".to_owned());
+            };
             for (node, opened) in answers {
                 match opened {
                     Opened::First => {
@@ -159,14 +162,16 @@ impl Waiter<'_> {
                     self.result(node, lines.iter().map(String::as_str), *stored);
                 }
                 Notice::Closed { node, end, request, text }
-                    if request.is_none_or(|request| request == self.request()) && self.pending.remove(node) =>
+                    if request.is_none_or(|request| request == self.request())
+                        && self.pending.remove(node) =>
                 {
                     self.ended(node, *end, text);
                 }
                 _ => {}
             }
         }
-        let gone = change.events.iter().filter(|event| event.new.is_none() && event.table_name() == "taskstate");
+        let gone =
+            change.events.iter().filter(|event| event.new.is_none() && event.table_name() == "taskstate");
         let gone: Vec<&str> = gone.filter_map(|event| event.node()).collect();
         for node in gone {
             if self.pending.remove(node) {
@@ -265,7 +270,8 @@ const NO_MGT: &str = "mgt configuration can not be found.";
 /// but one that runs only where a reboot was allowed. Runs on when the client is gone.
 async fn bring(core: Core, nodes: Vec<String>, reboot: bool, action: ActionId, said: mpsc::Sender<String>) {
     let connected = core.racks.connected();
-    let (asked, away): (Vec<String>, Vec<String>) = nodes.into_iter().partition(|node| connected.contains(node));
+    let (asked, away): (Vec<String>, Vec<String>) =
+        nodes.into_iter().partition(|node| connected.contains(node));
     let boot = async {
         let away = without_power(&core, away).await;
         let away = if reboot { away } else { not_running(&core, away, action).await };
@@ -293,7 +299,9 @@ async fn not_running(core: &Core, nodes: Vec<String>, action: ActionId) -> Vec<S
     let mut events = order(core, NodeOp::PowerStat, nodes, BMC, action);
     while let Some((node, event)) = next(&mut events).await {
         match event {
-            Event::Reply(NodeReply::Text(state)) if state.trim() == "off" || in_genesis(&node) => off.push(node),
+            Event::Reply(NodeReply::Text(state)) if state.trim() == "off" || in_genesis(&node) => {
+                off.push(node)
+            }
             Event::Reply(_) => {
                 let text = "it runs and no agent is connected; getadapter would reboot it. Use --force to allow that";
                 close(core, vec![node], text).await;

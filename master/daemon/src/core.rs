@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use link::{Credentials, Endpoint};
 use service::{Clock, Drain, Health};
-use storage::{Group, ProposeError};
 use state::{Entry, Outcome, Precondition, RowChange, State, Transaction};
+use storage::{Group, ProposeError};
 use tokio::sync::broadcast;
 use wire::ids::RequestId;
 

@@ -25,7 +25,12 @@ const PROGRAM: Duration = Duration::from_secs(1800);
 ///
 /// # Errors
 /// When the client is gone and was to get a file.
-pub async fn carry_out(task: &Task, effects: &[Effect], output: &mut Output, talk: &mut Talk) -> Result<(), End> {
+pub async fn carry_out(
+    task: &Task,
+    effects: &[Effect],
+    output: &mut Output,
+    talk: &mut Talk,
+) -> Result<(), End> {
     for effect in effects {
         match effect {
             Effect::WriteHosts(content) => {
@@ -34,12 +39,14 @@ pub async fn carry_out(task: &Task, effects: &[Effect], output: &mut Output, tal
                 let written = tokio::task::spawn_blocking(move || write(&path, content.as_bytes())).await;
                 if let Ok(Err(error)) = written {
                     let path = task.core.config.hosts.display();
-                    output.complain(&format!("Error: [{}]: cannot write {path}: {error}", task.core.server()));
+                    output
+                        .complain(&format!("Error: [{}]: cannot write {path}: {error}", task.core.server()));
                     output.status = 1;
                 }
             }
             Effect::ClientFile { path, bytes } => {
-                talk.send(&Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o644 }).await?;
+                talk.send(&Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o644 })
+                    .await?;
             }
         }
     }
@@ -136,7 +143,9 @@ pub async fn helper(task: &Task, helper: &Helper, talk: &mut Talk) -> Result<u8,
     }
     match tokio::time::timeout_at(deadline, child.wait()).await {
         Ok(Ok(status)) if status.success() => Ok(0),
-        Ok(Ok(status)) => task.fail(talk, &format!("{} ended with {status}", genesis.program.display())).await,
+        Ok(Ok(status)) => {
+            task.fail(talk, &format!("{} ended with {status}", genesis.program.display())).await
+        }
         _ => task.fail(talk, "the program did not end").await,
     }
 }

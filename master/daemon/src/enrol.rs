@@ -46,7 +46,9 @@ fn node_event(rack: &str, node: String, report: Report, at: u64) -> RackEvent {
 /// node learns that none is to be sent again.
 async fn nodes(core: &Core, rack: &str, reports: Vec<(String, Report, u64)>) -> RackAnswer {
     if reports.len() > MAX_NODES {
-        return RackAnswer::Denied { reason: format!("{} reports at once, the limit is {MAX_NODES}", reports.len()) };
+        return RackAnswer::Denied {
+            reason: format!("{} reports at once, the limit is {MAX_NODES}", reports.len()),
+        };
     }
     let mut answers = Vec::with_capacity(reports.len());
     for (node, report, at) in reports {
@@ -80,10 +82,12 @@ async fn machine(core: &Core, rack: &str, request: Enrol) -> RackAnswer {
     let named = request.evidence.iter().map(|evidence| evidence.node.as_str());
     let connected = named.filter(|node| core.racks.is_connected(node)).map(str::to_owned).collect();
     let fingerprint = hex(&link::pki::digest(&public_key));
-    let event = RackEvent::Enrol(Box::new(Enrolment { rack: rack.to_owned(), fingerprint, request, connected }));
+    let event =
+        RackEvent::Enrol(Box::new(Enrolment { rack: rack.to_owned(), fingerprint, request, connected }));
     // What would be decided now: a machine that waits asks every few seconds and changes nothing.
     let preview = core.read(|state| {
-        let times = Times { wall: core.clock.unix(), cluster: state.cluster_time(), revision: state.revision() };
+        let times =
+            Times { wall: core.clock.unix(), cluster: state.cluster_time(), revision: state.revision() };
         discovery::decide(state, &event, times)
     });
     let mut ready = None;
@@ -96,7 +100,8 @@ async fn machine(core: &Core, rack: &str, request: Enrol) -> RackAnswer {
             return RackAnswer::Pending { reason: format!("{reason}; the list of unknown machines is full") };
         }
         // A key that cannot be in a certificate must not take a node.
-        Outcome::Admitted { node, .. } => match core.pki.issue(Role::Node, node, &public_key, lifetime::NODE) {
+        Outcome::Admitted { node, .. } => match core.pki.issue(Role::Node, node, &public_key, lifetime::NODE)
+        {
             Ok(certificate) => ready = Some((node.clone(), certificate)),
             Err(error) => return RackAnswer::Denied { reason: error.to_string() },
         },

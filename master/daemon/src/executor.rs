@@ -463,10 +463,11 @@ impl Statuses {
         }
         let time = commands::action::status_time(self.core.clock.unix());
         let cells = [("status", self.word), ("statustime", time.as_str())];
-        let known = self.core.read(|state| {
-            self.nodes.drain(..).filter(|node| state.is_node(node)).collect::<Vec<_>>()
-        });
-        let rows: Vec<RowChange> = known.iter().map(|node| RowChange::set("nodelist", &[node], &cells)).collect();
+        let known = self
+            .core
+            .read(|state| self.nodes.drain(..).filter(|node| state.is_node(node)).collect::<Vec<_>>());
+        let rows: Vec<RowChange> =
+            known.iter().map(|node| RowChange::set("nodelist", &[node], &cells)).collect();
         if let Err(error) = self.core.change(&self.command, rows).await {
             warn!(%error, "the status of nodes could not be written down");
         }

@@ -18,15 +18,19 @@ const REACH: Duration = Duration::from_secs(3);
 pub struct ToLeader(Mutex<Option<(SocketAddr, Connection)>>);
 
 impl ToLeader {
-    async fn connection(&self, core: &Core, address: SocketAddr, name: &str) -> Result<Connection, LinkError> {
+    async fn connection(
+        &self,
+        core: &Core,
+        address: SocketAddr,
+        name: &str,
+    ) -> Result<Connection, LinkError> {
         let mut kept = self.0.lock().await;
         if let Some((known, connection)) = &*kept {
             if *known == address && !connection.is_closed() {
                 return Ok(connection.clone());
             }
         }
-        let dial =
-            core.endpoint.dial_named(address, &core.credentials, wire::ALPN_MAIN, Role::Master, name);
+        let dial = core.endpoint.dial_named(address, &core.credentials, wire::ALPN_MAIN, Role::Master, name);
         let connection = link::within(REACH, dial).await?;
         *kept = Some((address, connection.clone()));
         Ok(connection)

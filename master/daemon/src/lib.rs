@@ -71,7 +71,8 @@ impl Master {
     /// When its files, its socket or its database cannot be used.
     pub fn spawn(config: Config, drain: Drain, surroundings: Surroundings) -> anyhow::Result<Self> {
         let credentials = Credentials::from_files(&config.ca, &config.cert, &config.key)?;
-        let key = std::fs::read_to_string(&config.ca_key).with_context(|| config.ca_key.display().to_string())?;
+        let key =
+            std::fs::read_to_string(&config.ca_key).with_context(|| config.ca_key.display().to_string())?;
         let clock = surroundings.clock;
         let pki = pki::Pki::load(&config.cluster, &credentials.ca_pem, &key, clock.clone())?;
         let endpoint = Endpoint::server(

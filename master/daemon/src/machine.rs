@@ -82,7 +82,9 @@ impl storage::Machine for Machine {
         let entry: Entry = match wire::frame::decode(entry) {
             Ok(entry) => entry,
             // An entry of a newer version that this one cannot read: going on would make replicas differ.
-            Err(error) => panic!("log entry {index} cannot be read ({error}): this master is too old for its log"),
+            Err(error) => {
+                panic!("log entry {index} cannot be read ({error}): this master is too old for its log")
+            }
         };
         let applied = self.state.apply(index, &entry);
         for (key, value) in applied.writes {

@@ -21,8 +21,8 @@ use wire::ids::Revision;
 use wire::rack::{FanOut, FanOutEvent, FanOutInput};
 
 pub use reports::{Answered, Waiting};
-pub(crate) use time::seconds;
 pub use session::{Session, serve};
+pub(crate) use time::seconds;
 
 use crate::core::{Core, Trouble, WeakCore};
 

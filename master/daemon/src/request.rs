@@ -133,9 +133,9 @@ impl Task {
     async fn earlier(&self, command: &Command, talk: &mut Talk) -> Result<Option<u8>, End> {
         let request = self.run.request;
         self.barrier().await?;
-        let (outcome, action) = self.core.read(|state| {
-            (state.outcome(&request).cloned(), state::actions::of_request(state, request))
-        });
+        let (outcome, action) = self
+            .core
+            .read(|state| (state.outcome(&request).cloned(), state::actions::of_request(state, request)));
         let Some(outcome) = outcome else { return Ok(None) };
         if let Some(action) = action {
             // A wait for adapters goes on from its rows; it was made to be asked again.
@@ -242,7 +242,8 @@ impl Task {
                 .map_or_else(Vec::new, |found| found.nodes);
             let judge = |nodes: &[String]| {
                 let user = Some(self.caller.user.as_str());
-                let question = Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
+                let question =
+                    Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
                 policy::decide(state, &question)
             };
             let verdict = judge(&named);
@@ -433,8 +434,10 @@ async fn attach(core: &Core, caller: &Caller, wanted: Wanted, skip: u64, talk: &
         Wanted::Request(request) => state::actions::of_request(state, request),
     });
     let owner = live.as_ref().map(|live| (live.about.user.clone(), live.about.command.clone()));
-    let owner = owner.or_else(|| record.as_ref().map(|record| (record.author.clone(), record.command.clone())));
-    let refuse = |text: String| commands::fanout::plain(Stream::Err, &format!("Error: [{}]: {text}\n", core.server()));
+    let owner =
+        owner.or_else(|| record.as_ref().map(|record| (record.author.clone(), record.command.clone())));
+    let refuse =
+        |text: String| commands::fanout::plain(Stream::Err, &format!("Error: [{}]: {text}\n", core.server()));
     let problem = match (&owner, &live, &record) {
         (Some((user, command)), _, _) if !may_see(core, caller, user, command) => {
             refuse(format!("{}: the action is {user}'s", policy::DENIED))

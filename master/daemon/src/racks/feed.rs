@@ -189,7 +189,10 @@ async fn update(
     for names in names.chunks(AT_ONCE) {
         let views: Vec<Result<NodeView, &String>> = core.read(|state| {
             let mine = |name: &String| state.is_node(name) && view::in_scope(state, name, rack);
-            names.iter().map(|name| if mine(name) { Ok(view::node_view(state, name)) } else { Err(name) }).collect()
+            names
+                .iter()
+                .map(|name| if mine(name) { Ok(view::node_view(state, name)) } else { Err(name) })
+                .collect()
         });
         for view in views {
             match view {
