@@ -119,6 +119,7 @@ impl BootState {
         clock: Clock,
         health: Health,
     ) -> io::Result<Arc<BootState>> {
+        raise_file_limit();
         let book = LeaseBook::open(config.state_dir.as_deref(), clock.unix())?;
         Ok(Arc::new(BootState {
             config,
@@ -141,8 +142,12 @@ impl BootState {
             Some((at, world)) if Arc::ptr_eq(at, &rack) => world.clone(),
             _ => {
                 let world = Arc::new(World::new(rack.site(), rack.nodes().cloned()));
-                for fault in &world.site().faults {
-                    warn!(%fault, "a row of the networks table is not served");
+                let site = world.site();
+                let before = known.as_ref().map(|(_, world)| world.site());
+                if before.is_none_or(|before| before.faults != site.faults) {
+                    for fault in &site.faults {
+                        warn!(%fault, "a row of the networks table is not served");
+                    }
                 }
                 *known = Some((rack, world.clone()));
                 world
@@ -283,6 +288,16 @@ impl BootState {
 
     fn book(&self) -> MutexGuard<'_, LeaseBook> {
         self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Every transfer and every connection needs a file descriptor; the usual soft limit is 1,024.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let now = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: now.maximum, maximum: now.maximum };
+    if now.current != now.maximum && setrlimit(Resource::Nofile, all).is_err() {
+        warn!(limit = now.current, "the limit of open files cannot be raised");
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which switch port a MAC hangs on, asked of the switches by SNMP.
 //!
-//! A walk of a switch is kept for five minutes. A MAC that is not in it is asked for by itself, which
-//! is one question and not a thousand; only when the switch does not know it either, and the last
-//! walk is a while ago, the switch is walked again. Invariant: one walk per switch at a time, and
+//! A walk of a switch is kept for five minutes. After twenty seconds, and for a MAC that is not in it,
+//! the switch is asked for that MAC by itself, which is one question and not a thousand; only when it
+//! does not know it either, and the last walk is a while ago, it is walked again. Invariant: one walk per switch at a time, and
 //! whoever asks meanwhile waits for it.
 
 use std::collections::{BTreeSet, HashMap};
@@ -175,14 +175,15 @@ impl Switches {
         if young(known.walked, self.timing.keep)
             && let Some(map) = known.map.clone()
         {
-            if holds(&map) {
+            let fresh = young(known.walked, self.timing.rest);
+            if fresh && holds(&map) {
                 return Ok(map);
             }
-            if let Some(map) = self.ask_for(&row, community, macs, &mut known).await {
-                return Ok(map);
-            }
-            if young(known.walked, self.timing.rest) {
-                return Ok(map);
+            // Also where the walk has the MAC: cables are moved, and this is one question only.
+            match self.ask_for(&row, community, macs, &mut known).await {
+                Ok(Some(map)) => return Ok(map),
+                Ok(None) if fresh => return Ok(map),
+                Ok(None) | Err(Silent) => {}
             }
         }
         if let Some((at, reason)) = &known.failed
@@ -219,14 +220,17 @@ impl Switches {
     }
 
     /// Asks for single MACs. The table with them, when the switch knows one of them.
+    ///
+    /// # Errors
+    /// When the switch does not answer.
     async fn ask_for(
         &self,
         row: &SwitchView,
         community: &str,
         macs: &[Mac],
         known: &mut Known,
-    ) -> Option<Arc<SwitchMap>> {
-        let client = self.client(row, community).await.ok()?;
+    ) -> Result<Option<Arc<SwitchMap>>, Silent> {
+        let client = self.client(row, community).await.map_err(|_| Silent)?;
         let vlans = known.tables.vlans();
         let ask = async {
             let (mut bridge, mut q_bridge) = (Rows::new(), Rows::new());
@@ -237,8 +241,11 @@ impl Switches {
                     oids.push((vlan.clone(), oid(&[Q_BRIDGE_FDB, vlan, &arcs])));
                 }
                 for (vlan, oid) in oids {
-                    // Silence and "no such name" both mean: nothing new from here.
-                    let Ok(answer) = client.get(&oid).await else { continue };
+                    let answer = match client.get(&oid).await {
+                        Ok(answer) => answer,
+                        Err(error) if status(&error).is_some() => continue,
+                        Err(_) => return Err(Silent),
+                    };
                     let port = answer.varbinds.first().and_then(|v| v.value.as_u32()).filter(|p| *p != 0);
                     if let Some(port) = port {
                         let rows = if vlan.is_empty() { &mut bridge } else { &mut q_bridge };
@@ -246,11 +253,12 @@ impl Switches {
                     }
                 }
             }
-            (bridge, q_bridge)
+            Ok((bridge, q_bridge))
         };
-        let (bridge, q_bridge) = tokio::time::timeout(self.timing.request * 3, ask).await.ok()?;
+        let answered = tokio::time::timeout(self.timing.request * 4, ask).await.map_err(|_| Silent)?;
+        let (bridge, q_bridge) = answered?;
         if bridge.is_empty() && q_bridge.is_empty() {
-            return None;
+            return Ok(None);
         }
         // A MAC that has moved is at its new port only.
         let new =
@@ -262,7 +270,7 @@ impl Switches {
         self.health.counter("snmp_single_questions").one();
         let map = known.tables.map();
         known.map = Some(map.clone());
-        Some(map)
+        Ok(Some(map))
     }
 
     async fn walk(
@@ -406,6 +414,9 @@ async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     .await;
     waiting.into_iter().filter_map(|(_, done)| done).collect()
 }
+
+/// A switch that answered before does not any more.
+struct Silent;
 
 /// Why a switch told nothing.
 enum Failed {

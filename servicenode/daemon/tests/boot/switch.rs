@@ -181,6 +181,30 @@ fn snmpwalk_agrees_with_us_and_a_wrong_password_is_named() {
 }
 
 #[test]
+fn moved_cable_and_a_switch_that_fell_silent_are_noticed_in_spite_of_the_kept_walk() {
+    let bench = Switch::new();
+    let snmpd = bench.snmpd();
+    bench.hear();
+    let timing = Timing { rest: Duration::ZERO, ..timing() };
+    let switches = Switches::new(timing, Clock::Real, Health::new(), None);
+    let world = world(switch("2c", "", "", "", ""));
+    Cable::within(&bench.cable.server, || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let ask = || runtime.block_on(switches.port_of(&world, &[Mac::parse(NODE_MAC).unwrap()]));
+        assert_eq!(ask().node, "n1");
+        // The port that the cable ends at is another one now.
+        let beside = |words: &[&str]| assert!(bench.cable.beside(words).status.success(), "{words:?}");
+        beside(&["ip", "link", "add", "swp2", "type", "veth", "peer", "name", "far"]);
+        beside(&["ip", "link", "set", "swp2", "master", "br0", "up"]);
+        beside(&["bridge", "fdb", "replace", NODE_MAC, "dev", "swp2", "master", "dynamic"]);
+        until("the move is noticed", || ask().node == "n2");
+        drop(snmpd);
+        let found = ask();
+        assert!(found.node.is_empty() && found.reason.contains("s1 (10.78.0.1)"), "{}", found.reason);
+    });
+}
+
+#[test]
 fn silent_switch_is_named_and_found_again_when_it_is_back() {
     let bench = Switch::new();
     bench.hear();
