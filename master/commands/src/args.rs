@@ -98,8 +98,7 @@ pub fn read(args: &[String], known: &[Opt], mixed: bool) -> Result<Given, Wrong>
             };
             given.options.push((name_of(opt), value));
         } else if let Some(letters) = arg.strip_prefix('-').filter(|letters| !letters.is_empty()) {
-            let mut letters = letters.char_indices();
-            while let Some((at, letter)) = letters.next() {
+            for (at, letter) in letters.char_indices() {
                 let opt = known
                     .iter()
                     .find(|opt| opt.short == Some(letter))

@@ -26,18 +26,16 @@ pub(crate) static COMMAND: Command = Command {
     plan,
 };
 
+/// Column, text, and whether it is appended to the list there.
+type Assigned<'t> = (usize, &'t str, bool);
+
 fn plan(ctx: &Ctx<'_>) -> Plan {
     change(ctx).unwrap_or_else(|plan| plan)
 }
 
 fn change(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [
-        flag('d', "delete"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-    ];
+    let known =
+        [flag('d', "delete"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
     let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 1))?;
     if given.has("help") || given.has("?") {
         return Err(Plan::usage(COMMAND.usage, 0));
@@ -63,7 +61,7 @@ fn change(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     }
     let mut edit = Edit::new(ctx.state);
     // A new row's key may come from several assignments, so they are gathered by table first.
-    let mut tables: Vec<(TableId, Vec<(usize, &str, bool)>)> = Vec::new();
+    let mut tables: Vec<(TableId, Vec<Assigned<'_>>)> = Vec::new();
     for text in rest {
         let (table, column, value, append) = assignment(ctx, text)?;
         match tables.iter_mut().find(|(known, _)| *known == table) {
@@ -108,7 +106,11 @@ fn assignment<'t>(ctx: &Ctx<'_>, text: &'t str) -> Result<(TableId, usize, &'t s
     Ok((id, column, value, appended))
 }
 
-fn tests<'c>(ctx: &Ctx<'_>, table: TableId, conditions: &[(&str, &'c str)]) -> Result<Vec<(usize, &'c str)>, Plan> {
+fn tests<'c>(
+    ctx: &Ctx<'_>,
+    table: TableId,
+    conditions: &[(&str, &'c str)],
+) -> Result<Vec<(usize, &'c str)>, Plan> {
     let def = schema().def(table);
     conditions
         .iter()
@@ -124,7 +126,7 @@ fn target_keys(
     ctx: &Ctx<'_>,
     table: TableId,
     tests: &[(usize, &str)],
-    assignments: &[(usize, &str, bool)],
+    assignments: &[Assigned<'_>],
 ) -> Vec<Vec<String>> {
     let found = matching(ctx, table, tests);
     if !found.is_empty() {

@@ -18,8 +18,13 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known =
-        [flag('H', "with-fieldname"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
+    let known = [
+        flag('H', "with-fieldname"),
+        flag('v', "version"),
+        flag('V', "verbose"),
+        flag('h', "help"),
+        flag('?', ""),
+    ];
     let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
     if given.has("help") || given.has("?") {
         return Plan::usage(COMMAND.usage, 0);

@@ -6,6 +6,9 @@
 //!
 //! The crate knows nothing of sockets, files and time. No command knows another.
 
+// The error of a planning step is the plan to answer with, made once a request.
+#![allow(clippy::result_large_err)]
+
 pub mod action;
 pub mod args;
 pub mod csv;
@@ -40,6 +43,7 @@ mod rmdef;
 mod select;
 mod stanza;
 mod tabdump;
+mod tabgrep;
 mod tabrestore;
 
 pub use plan::{Change, Ctx, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan};

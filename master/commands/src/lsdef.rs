@@ -65,8 +65,7 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     if given.has("compress") && !given.has("attrs") {
         return Err(Plan::error(ctx, "The '-c' flag must be used with the '-i' flag."));
     }
-    let conditions =
-        Conditions::parse(&given.values("where")).map_err(|text| Plan::error(ctx, &text))?;
+    let conditions = Conditions::parse(&given.values("where")).map_err(|text| Plan::error(ctx, &text))?;
     let mut output = Output::new();
     let mut objects: Vec<(&TypeDef, String)> = Vec::new();
     let named = names(&given);
@@ -123,9 +122,9 @@ fn types(ctx: &Ctx<'_>, given: &Given) -> Result<Vec<&'static TypeDef>, Plan> {
         .unwrap_or("node")
         .split(',')
         .map(|name| {
-            schema().object_type(name).ok_or_else(|| {
-                Plan::error(ctx, &format!("\nType '{name}' is not a valid xCAT object type."))
-            })
+            schema()
+                .object_type(name)
+                .ok_or_else(|| Plan::error(ctx, &format!("\nType '{name}' is not a valid xCAT object type.")))
         })
         .collect()
 }
@@ -146,9 +145,7 @@ fn wanted(
     let (mut found, missing) = match names {
         None => (ctx.state.object_names(kind), Vec::new()),
         Some(range) if kind.name == "node" => ctx.expand(range)?,
-        Some(list) => {
-            list.split(',').map(str::to_owned).partition(|name| ctx.state.has_object(kind, name))
-        }
+        Some(list) => list.split(',').map(str::to_owned).partition(|name| ctx.state.has_object(kind, name)),
     };
     for name in missing {
         output.error(ctx, &format!("Could not find an object named '{name}' of type '{}'.", kind.name));

@@ -96,7 +96,11 @@ fn check(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
 
 fn macs(ctx: &Ctx<'_>, node: &str) -> Vec<String> {
     let text = ctx.state.text(node, "mac.mac");
-    text.split('|').filter_map(|part| part.split('!').next()).filter(|m| !m.is_empty()).map(str::to_owned).collect()
+    text.split('|')
+        .filter_map(|part| part.split('!').next())
+        .filter(|m| !m.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 fn networks(ctx: &Ctx<'_>, output: &mut Output) -> Vec<(String, Ipv4Addr, Ipv4Addr)> {

@@ -53,7 +53,7 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let named = given.rest.first();
     let nodes = match named {
         Some(range) => ctx.nodes(range)?,
-        None => ctx.nodes("/.*")?,
+        None => all_in_order(ctx)?,
     };
     let Some(content) = &ctx.inputs.hosts else { return Err(Plan::Need(Need::Hosts)) };
     let mut lines: Vec<String> = content.lines().map(str::to_owned).collect();
@@ -96,6 +96,21 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     }
     let effects = if text == *content { Vec::new() } else { vec![Effect::WriteHosts(text)] };
     Ok(Plan::Change(Change { effects, output, ..Change::default() }))
+}
+
+/// All nodes: in the order of the rows of the table hosts, groups at their place, then those without one.
+fn all_in_order(ctx: &Ctx<'_>) -> Result<Vec<String>, Plan> {
+    let mut out = Vec::new();
+    let mut seen = BTreeSet::new();
+    if let Some(table) = ctx.state.named("hosts") {
+        for (_, row) in table.rows().filter(|(_, row)| table.enabled(row)) {
+            let (nodes, _) = ctx.expand(row.text(0))?;
+            out.extend(nodes.into_iter().filter(|node| seen.insert(node.clone())));
+        }
+    }
+    let rest = ctx.nodes("/.*")?;
+    out.extend(rest.into_iter().filter(|node| !seen.contains(node)));
+    Ok(out)
 }
 
 /// Replaces the first line of the host, or adds one; further lines of it go.

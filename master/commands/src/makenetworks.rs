@@ -61,7 +61,9 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
                 output.line("# Note: An equivalent xCAT network definition already exists.\n");
             }
         } else if !exists {
-            change.preconditions.push(Precondition::Absent { table: "networks".to_owned(), key: key.to_vec() });
+            change
+                .preconditions
+                .push(Precondition::Absent { table: "networks".to_owned(), key: key.to_vec() });
             change.changes.push(RowChange::set(
                 "networks",
                 &[&key[0], &key[1]],
@@ -83,7 +85,9 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
 }
 
 fn usable(interface: &Interface) -> bool {
-    !interface.address.is_loopback() && !interface.address.is_link_local() && (1..=30).contains(&interface.prefix)
+    !interface.address.is_loopback()
+        && !interface.address.is_link_local()
+        && (1..=30).contains(&interface.prefix)
 }
 
 fn network(interface: &Interface) -> (Ipv4Addr, Ipv4Addr) {

@@ -200,7 +200,10 @@ fn rename(ctx: &Ctx<'_>, requests: &[Request], new: &str) -> Result<Plan, Plan> 
         return Err(Plan::error(ctx, &text));
     }
     if ctx.state.has_object(kind, new) {
-        return Err(Plan::error(ctx, &format!("A definition for '{new}' already exists. No changes will be made.")));
+        return Err(Plan::error(
+            ctx,
+            &format!("A definition for '{new}' already exists. No changes will be made."),
+        ));
     }
     let mut output = Output::new();
     output.line(&format!("Changed the object name from {} to {new}.", request.name));

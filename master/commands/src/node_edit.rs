@@ -110,7 +110,8 @@ fn add(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         }
     }
     let mut edit = Edit::new(ctx.state);
-    let assignments: Vec<Assignment> = rest.iter().map(|text| assignment(ctx, text)).collect::<Result<_, _>>()?;
+    let assignments: Vec<Assignment> =
+        rest.iter().map(|text| assignment(ctx, text)).collect::<Result<_, _>>()?;
     for name in &names {
         for item in &assignments {
             assign(ctx, &mut edit, name, item, false);
@@ -184,7 +185,8 @@ fn change_groups(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let Some((groups, rest)) = given.rest.split_first().filter(|(_, rest)| !rest.is_empty()) else {
         return Err(Plan::usage(NODEGRPCH.usage, 1));
     };
-    let assignments: Vec<Assignment> = rest.iter().map(|text| assignment(ctx, text)).collect::<Result<_, _>>()?;
+    let assignments: Vec<Assignment> =
+        rest.iter().map(|text| assignment(ctx, text)).collect::<Result<_, _>>()?;
     let mut edit = Edit::new(ctx.state);
     for group in groups.split(',').filter(|g| !g.is_empty()) {
         let members = ctx.state.members(group).unwrap_or_default();
@@ -260,7 +262,9 @@ fn assign(ctx: &Ctx<'_>, edit: &mut Edit<'_>, node: &str, item: &Assignment, mas
     }
     let pending = edit.text(item.table, &key, item.column);
     let old = match pending.is_empty() {
-        true => ctx.state.value(node, item.table, item.column).map(|f| f.text.into_owned()).unwrap_or_default(),
+        true => {
+            ctx.state.value(node, item.table, item.column).map(|f| f.text.into_owned()).unwrap_or_default()
+        }
         false => pending,
     };
     let mut parts: Vec<&str> = old.split(',').filter(|p| !p.is_empty()).collect();

@@ -93,7 +93,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn finish(mut self) -> Plan {
-        if self.failed && !matches!(self.mode, Mode::Make | Mode::Replace) || self.mode == Mode::Make && self.failed {
+        if self.failed {
             self.output.error(self.ctx, SOME_FAILED);
         }
         let count = format!("{} object definitions have been created or modified.", self.written);
@@ -128,8 +128,10 @@ impl<'a> Writer<'a> {
         for (attribute, _) in &request.attributes {
             let (plain, part) = split_attribute(attribute);
             if kind.name != "site" && !kind.has(plain) {
-                let text =
-                    format!("'{attribute}' is not a valid attribute name for an object type of '{}'.", kind.name);
+                let text = format!(
+                    "'{attribute}' is not a valid attribute name for an object type of '{}'.",
+                    kind.name
+                );
                 self.output.error(self.ctx, &text);
                 self.output.error(self.ctx, "Skipping to the next attribute.");
                 self.failed |= !matches!(self.mode, Mode::Make | Mode::Replace);
@@ -144,7 +146,8 @@ impl<'a> Writer<'a> {
         let given = |wanted: &str| request.attributes.iter().any(|(a, v)| a == wanted && !v.is_empty());
         let fresh = !exists || self.mode == Mode::Replace;
         if fresh && kind.name == "node" && !given("groups") {
-            let text = format!("Attribute 'groups' is not specified for node '{name}', skipping to the next node.");
+            let text =
+                format!("Attribute 'groups' is not specified for node '{name}', skipping to the next node.");
             self.output.error(self.ctx, &text);
             self.failed = true;
             return false;
@@ -256,7 +259,11 @@ impl<'a> Writer<'a> {
                 let value = match given {
                     Some(value) => value,
                     None if self.mode == Mode::Replace => self.inherited(request, other),
-                    None => self.ctx.state.object_attribute(kind, name, other).unwrap_or_else(|| self.inherited(request, other)),
+                    None => self
+                        .ctx
+                        .state
+                        .object_attribute(kind, name, other)
+                        .unwrap_or_else(|| self.inherited(request, other)),
                 };
                 if !value.split(',').any(|part| part == word) {
                     let entry = refused.get_or_insert((other, Vec::new()));
@@ -272,12 +279,17 @@ impl<'a> Writer<'a> {
         }
         Err(match refused {
             Some((other, words)) if !words.is_empty() => {
-                format!("Cannot set the attr='{attribute}' attribute unless {other} value is {}.", words.join("|"))
+                format!(
+                    "Cannot set the attr='{attribute}' attribute unless {other} value is {}.",
+                    words.join("|")
+                )
             }
             Some((other, _)) => {
                 format!("Cannot set the '{attribute}' attribute unless a value is provided for '{other}'.")
             }
-            None => format!("'{attribute}' is not a valid attribute name for an object type of '{}'.", kind.name),
+            None => {
+                format!("'{attribute}' is not a valid attribute name for an object type of '{}'.", kind.name)
+            }
         })
     }
 
@@ -486,7 +498,9 @@ pub(crate) fn renamed(ctx: &Ctx<'_>, kind: &TypeDef, old: &str, new: &str, outpu
 fn valid_name(kind: &TypeDef, name: &str) -> bool {
     let fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     match kind.name {
-        "node" | "group" => !name.is_empty() && name.len() <= 255 && name.chars().all(fine) && !name.starts_with('-'),
+        "node" | "group" => {
+            !name.is_empty() && name.len() <= 255 && name.chars().all(fine) && !name.starts_with('-')
+        }
         _ => !name.is_empty() && name.len() <= 255 && !name.contains(|c: char| c.is_control()),
     }
 }

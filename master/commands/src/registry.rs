@@ -3,7 +3,7 @@
 use crate::plan::{Ctx, Plan};
 use crate::{
     chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, range, rmdef,
-    tabdump, tabrestore,
+    tabdump, tabgrep, tabrestore,
 };
 
 /// Where a command has its noderange.
@@ -54,6 +54,7 @@ static COMMANDS: &[&Command] = &[
     &range::COMMAND,
     &rmdef::COMMAND,
     &tabdump::COMMAND,
+    &tabgrep::COMMAND,
     &tabrestore::COMMAND,
 ];
 
@@ -97,8 +98,7 @@ mod tests {
 
     #[test]
     fn names_and_aliases_are_unique() {
-        let mut names: Vec<&str> =
-            all().flat_map(|c| c.aliases.iter().copied().chain([c.name])).collect();
+        let mut names: Vec<&str> = all().flat_map(|c| c.aliases.iter().copied().chain([c.name])).collect();
         let count = names.len();
         names.sort_unstable();
         names.dedup();

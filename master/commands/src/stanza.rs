@@ -30,8 +30,12 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Stanza>, String> {
                 open = Some(Stanza { name: name.trim().to_owned(), objtype: None, attributes: Vec::new() });
             }
             None => {
-                let (Some(stanza), Some((attribute, value))) = (open.as_mut(), trimmed.split_once('=')) else {
-                    return Err(format!("line {} of the stanza input is not understood: {trimmed}", number + 1));
+                let (Some(stanza), Some((attribute, value))) = (open.as_mut(), trimmed.split_once('='))
+                else {
+                    return Err(format!(
+                        "line {} of the stanza input is not understood: {trimmed}",
+                        number + 1
+                    ));
                 };
                 let (attribute, value) = (attribute.trim(), value.trim());
                 match attribute {

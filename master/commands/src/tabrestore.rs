@@ -29,7 +29,8 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [flag('a', "addrows"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
+    let known =
+        [flag('a', "addrows"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
     let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 2))?;
     if given.has("help") || given.has("?") {
         return Err(Plan::usage(COMMAND.usage, 0));

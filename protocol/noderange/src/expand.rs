@@ -345,7 +345,7 @@ fn ends(text: &str) -> Option<(&str, &str)> {
         return Some((left, rest.split(':').next().unwrap_or(rest)));
     }
     let dashes: Vec<usize> = text.match_indices('-').map(|(at, _)| at).collect();
-    if dashes.len() % 2 == 0 {
+    if dashes.len().is_multiple_of(2) {
         return None;
     }
     let middle = dashes[dashes.len() / 2];

@@ -24,7 +24,7 @@ where
             parts.push(spell(&texts, &row));
         }
     }
-    parts.sort_by(|a, b| key(a).cmp(&key(b)));
+    parts.sort_by_cached_key(|part| key(part));
     parts.join(",")
 }
 
@@ -117,7 +117,11 @@ fn spell(texts: &[String], row: &[String]) -> String {
 
 fn key(part: &str) -> (String, Vec<u64>, String) {
     let (texts, numbers) = split(part);
-    (texts[0].trim_end_matches('[').to_owned(), numbers.iter().filter_map(|n| n.parse().ok()).collect(), part.to_owned())
+    (
+        texts[0].trim_end_matches('[').to_owned(),
+        numbers.iter().filter_map(|n| n.parse().ok()).collect(),
+        part.to_owned(),
+    )
 }
 
 #[cfg(test)]
@@ -156,6 +160,9 @@ mod tests {
 
     #[test]
     fn a_number_too_long_to_count_is_text() {
-        check("n1234567890123456789012,n1234567890123456789013", "n1234567890123456789012,n1234567890123456789013");
+        check(
+            "n1234567890123456789012,n1234567890123456789013",
+            "n1234567890123456789012,n1234567890123456789013",
+        );
     }
 }

@@ -21,7 +21,9 @@ impl Groups for World {
     }
     fn members(&self, group: &str) -> Option<Vec<&str>> {
         match group {
-            "odd" => Some(self.nodes.iter().filter(|n| n.ends_with(['1', '3', '5', '7', '9'])).map(|n| &**n).collect()),
+            "odd" => Some(
+                self.nodes.iter().filter(|n| n.ends_with(['1', '3', '5', '7', '9'])).map(|n| &**n).collect(),
+            ),
             "g1" => Some(vec!["n1"]),
             "g2" => Some(vec!["n2"]),
             _ => None,

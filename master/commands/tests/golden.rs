@@ -1,0 +1,13 @@
+//! The observed behavior of xCAT against our commands, in process: registry, plans and state without a network.
+//!
+//! The data lie in `tests/golden` at the root of the repository.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+#[path = "golden/bad_input.rs"]
+mod bad_input;
+#[path = "golden/noderange.rs"]
+mod noderange;
+#[path = "golden/transcripts.rs"]
+mod transcripts;
+#[path = "golden/world.rs"]
+mod world;
