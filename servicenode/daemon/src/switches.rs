@@ -108,6 +108,13 @@ impl Tables {
         Arc::new(SwitchMap::new(&self.if_name, &self.if_descr, &self.base_port, &self.q_bridge, &self.bridge))
     }
 
+    /// Whether the bridge port has an interface with a name.
+    fn names(&self, port: u32) -> bool {
+        let row = self.base_port.iter().find(|(index, _)| index[..] == [port]);
+        let interface = row.map_or(port, |(_, interface)| *interface);
+        self.if_name.iter().chain(&self.if_descr).any(|(index, _)| index[..] == [interface])
+    }
+
     fn vlans(&self) -> BTreeSet<Vec<u32>> {
         let prefixes = self.q_bridge.iter().filter_map(|(index, _)| {
             let head = index.len().checked_sub(6)?;
@@ -258,6 +265,10 @@ impl Switches {
         let answered = tokio::time::timeout(self.timing.request * 4, ask).await.map_err(|_| Silent)?;
         let (bridge, q_bridge) = answered?;
         if bridge.is_empty() && q_bridge.is_empty() {
+            return Ok(None);
+        }
+        // A port that was not there at the walk has no name yet: only a walk helps.
+        if !bridge.iter().chain(&q_bridge).all(|(_, port)| known.tables.names(*port)) {
             return Ok(None);
         }
         // A MAC that has moved is at its new port only.

@@ -15,7 +15,8 @@ use wire::view::{NodeView, SiteView, SwitchPort, SwitchView, ViewUpdate};
 
 use super::bench::{Cable, NODE_MAC, Running, text, until};
 
-/// A switch beside the server end of a cable: the bridge br0 with the port swp1, where the client is.
+/// A switch beside the server end of a cable: the bridge br0 with the ports swp1, where
+/// the client is, and swp2.
 struct Switch {
     cable: Cable,
     folder: tempfile::TempDir,
@@ -36,6 +37,9 @@ impl Switch {
         beside(&["link", "set", "swp1", "master", "br0", "up"]);
         beside(&["link", "set", "br0", "up"]);
         beside(&["addr", "add", "10.78.0.1/16", "dev", "br0"]);
+        beside(&["link", "add", "swp2", "type", "veth", "peer", "name", "far"]);
+        beside(&["link", "set", "far", "up"]);
+        beside(&["link", "set", "swp2", "master", "br0", "up"]);
         Switch { cable, folder }
     }
 
@@ -194,8 +198,6 @@ fn moved_cable_and_a_switch_that_fell_silent_are_noticed_in_spite_of_the_kept_wa
         assert_eq!(ask().node, "n1");
         // The port that the cable ends at is another one now.
         let beside = |words: &[&str]| assert!(bench.cable.beside(words).status.success(), "{words:?}");
-        beside(&["ip", "link", "add", "swp2", "type", "veth", "peer", "name", "far"]);
-        beside(&["ip", "link", "set", "swp2", "master", "br0", "up"]);
         beside(&["bridge", "fdb", "replace", NODE_MAC, "dev", "swp2", "master", "dynamic"]);
         until("the move is noticed", || ask().node == "n2");
         drop(snmpd);
