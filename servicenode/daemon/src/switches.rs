@@ -179,6 +179,11 @@ impl Switches {
         let now = Instant::now();
         let young = |at: Option<Instant>, age: Duration| at.is_some_and(|at| now.duration_since(at) < age);
         let holds = |map: &SwitchMap| macs.iter().any(|mac| map.ports_of(*mac).next().is_some());
+        if let Some((at, reason)) = &known.failed
+            && young(Some(*at), self.timing.retry)
+        {
+            return Err(reason.clone());
+        }
         if young(known.walked, self.timing.keep)
             && let Some(map) = known.map.clone()
         {
@@ -190,13 +195,9 @@ impl Switches {
             match self.ask_for(&row, community, macs, &mut known).await {
                 Ok(Some(map)) => return Ok(map),
                 Ok(None) if fresh => return Ok(map),
-                Ok(None) | Err(Silent) => {}
+                Ok(None) => {}
+                Err(failed) => return Err(self.note(failed, &row, &mut known)),
             }
-        }
-        if let Some((at, reason)) = &known.failed
-            && young(Some(*at), self.timing.retry)
-        {
-            return Err(reason.clone());
         }
         let _turn = self.walks.acquire().await.map_err(|_| "the service node is stopping".to_owned())?;
         let walk =
@@ -217,13 +218,23 @@ impl Switches {
                 return Ok(map);
             }
             Ok(Err(failed)) => failed,
-            Err(_) => Failed::Silent(self.timing.walk),
+            Err(_) => {
+                let limit = self.timing.walk.as_secs_f64();
+                Failed::Says(format!("did not tell its whole table by SNMP within {limit:.0} s"))
+            }
         };
-        self.health.counter("snmp_walks_failed").one();
-        let reason = failed.reason(&row);
-        warn!(switch = %row.name, %reason, "switch");
+        Err(self.note(failed, &row, &mut known))
+    }
+
+    /// Keeps the reason of a failure; it stays the same text while the failure stays the same.
+    fn note(&self, failed: Failed, row: &SwitchView, known: &mut Known) -> String {
+        let reason = failed.reason(row, self.timing.request * (RETRIES + 1));
+        if known.failed.as_ref().is_none_or(|(_, before)| *before != reason) {
+            warn!(switch = %row.name, %reason, "switch");
+        }
+        self.health.counter("snmp_failures").one();
         known.failed = Some((Instant::now(), reason.clone()));
-        Err(reason)
+        reason
     }
 
     /// Asks for single MACs. The table with them, when the switch knows one of them.
@@ -236,8 +247,8 @@ impl Switches {
         community: &str,
         macs: &[Mac],
         known: &mut Known,
-    ) -> Result<Option<Arc<SwitchMap>>, Silent> {
-        let client = self.client(row, community).await.map_err(|_| Silent)?;
+    ) -> Result<Option<Arc<SwitchMap>>, Failed> {
+        let client = self.client(row, community).await?;
         let vlans = known.tables.vlans();
         let ask = async {
             let (mut bridge, mut q_bridge) = (Rows::new(), Rows::new());
@@ -251,7 +262,7 @@ impl Switches {
                     let answer = match client.get(&oid).await {
                         Ok(answer) => answer,
                         Err(error) if status(&error).is_some() => continue,
-                        Err(_) => return Err(Silent),
+                        Err(error) => return Err(Failed::from(*error)),
                     };
                     let port = answer.varbinds.first().and_then(|v| v.value.as_u32()).filter(|p| *p != 0);
                     if let Some(port) = port {
@@ -262,8 +273,9 @@ impl Switches {
             }
             Ok((bridge, q_bridge))
         };
-        let answered = tokio::time::timeout(self.timing.request * 4, ask).await.map_err(|_| Silent)?;
+        let answered = tokio::time::timeout(self.timing.walk, ask).await.map_err(|_| Failed::Silent)?;
         let (bridge, q_bridge) = answered?;
+        known.failed = None;
         if bridge.is_empty() && q_bridge.is_empty() {
             return Ok(None);
         }
@@ -426,19 +438,16 @@ async fn all<F: Future>(futures: Vec<F>) -> Vec<F::Output> {
     waiting.into_iter().filter_map(|(_, done)| done).collect()
 }
 
-/// A switch that answered before does not any more.
-struct Silent;
-
 /// Why a switch told nothing.
 enum Failed {
-    Silent(Duration),
+    Silent,
     Says(String),
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         match error.exchange_source() {
-            Error::Timeout { elapsed, .. } => Failed::Silent(*elapsed),
+            Error::Timeout { .. } => Failed::Silent,
             Error::Auth { .. } => Failed::Says("refuses user, password or protocol".into()),
             Error::Report { status, .. } => Failed::Says(format!("refuses: {status}")),
             Error::Network { source, .. } => Failed::Says(format!("cannot be reached: {source}")),
@@ -448,13 +457,13 @@ impl From<Error> for Failed {
 }
 
 impl Failed {
-    fn reason(&self, row: &SwitchView) -> String {
+    fn reason(&self, row: &SwitchView, patience: Duration) -> String {
         let address = if row.address.is_empty() { &row.name } else { &row.address };
         match self {
-            Failed::Silent(after) => {
+            Failed::Silent => {
                 // A switch is silent also to a wrong community or SNMPv3 password.
                 let or = if row.snmp_version.contains('3') { "user or password" } else { "community" };
-                let after = after.as_secs_f64();
+                let after = patience.as_secs_f64();
                 format!(
                     "{} ({address}) did not answer SNMP within {after:.1} s (or refuses the {or})",
                     row.name
