@@ -125,6 +125,9 @@ pub struct Up {
     /// Seconds to wait for the machines.
     #[arg(long, default_value_t = 900)]
     patience: u64,
+    /// Run what was built before.
+    #[arg(long)]
+    no_build: bool,
     /// Do not ask before installing packages.
     #[arg(long)]
     yes: bool,
@@ -188,9 +191,23 @@ fn up(workspace: &Workspace, wishes: &Up) -> Result<ExitCode> {
         return status(&place);
     }
     let mut stages = Stages::new();
+    if !wishes.no_build {
+        build(workspace, wishes, &mut stages)?;
+    }
+    enter::possible()?;
+    let end = bring_up(workspace, &place, wishes, &mut stages);
+    stages.close();
+    end?;
+    println!();
+    report::print(&place)?;
+    println!("Disk used: {}", report::disk(workspace));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Packages, library, programs, agent, image.
+fn build(workspace: &Workspace, wishes: &Up, stages: &mut Stages) -> Result<()> {
     stages.run("packages", Budget::seconds(240), |_| {
         packages::install(workspace, wishes.yes)?;
-        enter::possible()?;
         Ok(String::new())
     })?;
     stages.run("RocksDB library", Budget::seconds(900), |note| {
@@ -212,14 +229,7 @@ fn up(workspace: &Workspace, wishes: &Up) -> Result<ExitCode> {
     stages.run("discovery image", Budget::seconds(60), |_| {
         let folder = image::compose(workspace, &image::agent(workspace)?)?;
         image::sizes(&folder)
-    })?;
-    let end = bring_up(workspace, &place, wishes, &mut stages);
-    stages.close();
-    end?;
-    println!();
-    report::print(&place)?;
-    println!("Disk used: {}", report::disk(workspace));
-    Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Builds what runs in the lab.
@@ -373,6 +383,7 @@ pub fn smoke(workspace: &Workspace, note: &Note) -> Result<String> {
         swap: Vec::new(),
         no_power: false,
         patience: 600,
+        no_build: true,
         yes: true,
     };
     let place = Place::of(workspace)?;

@@ -49,6 +49,7 @@ pub const ROOMS: &[Room] = &[
     room("servicenode", 4, &["wire", "noderange", "link", "service", "netboot", "bmc"]),
     room("agent", 4, &["rawdev", "wire", "noderange", "link", "service"]),
     room("sim", 5, &["wire", "noderange", "link", "service", "netboot", "bmc", "agent"]),
+    room("rack", 5, &["*"]),
     room("suite", 5, &["*"]),
     room("xtask", 5, &[]),
 ];

@@ -53,35 +53,25 @@ fn rack_commands(rack: &Rack) -> Vec<Vec<String>> {
         words(&format!("tabch switch={switch} switches.snmpversion=2 switches.password=public")),
     ];
     let defined: Vec<&Machine> = rack.machines.iter().filter(|machine| machine.defined).collect();
-    if let [first, .., last] = defined.as_slice() {
-        // Everything that follows from the name stands once, in the row of the group.
-        list.push(words(&format!(
-            "nodeadd {}-{} groups={name},machines,all nodehm.mgt=ipmi noderes.servicenode={} noderes.netboot=xnba \
-             switch.switch={switch} ipmi.username=admin nodetype.arch=x86_64",
-            first.name,
-            last.name,
-            rack.service_node()
-        )));
-    } else if let [only] = defined.as_slice() {
-        list.push(words(&format!(
-            "nodeadd {} groups={name},machines,all nodehm.mgt=ipmi noderes.servicenode={} noderes.netboot=xnba \
-             switch.switch={switch} ipmi.username=admin nodetype.arch=x86_64",
-            only.name,
-            rack.service_node()
-        )));
-    }
-    list.push(vec![
-        "chdef".into(),
-        "-t".into(),
-        "group".into(),
-        name.clone(),
-        format!("ip=|r{number}n(\\d+)|10.{number}.(1+($1-1)/250).(1+($1-1)%250)|"),
-        format!("bmc=|r{number}n(\\d+)|10.{}.(1+($1-1)/250).(1+($1-1)%250)|", 100 + u16::from(number)),
-    ]);
+    let names = match defined.as_slice() {
+        [] => return list,
+        [only] => only.name.clone(),
+        [first, .., last] => format!("{}-{}", first.name, last.name),
+    };
+    list.push(words(&format!("nodeadd {names} groups={name},machines,all")));
+    // Everything that follows from the name stands once, in the rows of the group.
+    let mut group = words(&format!(
+        "chdef -t group {name} mgt=ipmi bmcusername=admin servicenode={} netboot=xnba arch=x86_64 switch={switch}",
+        rack.service_node()
+    ));
+    group.push(format!("ip=|r{number}n(\\d+)|10.{number}.(1+($1-1)/250).(1+($1-1)%250)|"));
+    let management = 100 + u16::from(number);
+    group.push(format!("bmc=|r{number}n(\\d+)|10.{management}.(1+($1-1)/250).(1+($1-1)%250)|"));
+    list.push(group);
     // What does not follow from the name: which port, and the password on the BMC's label.
     for machine in defined {
         list.push(words(&format!(
-            "chdef {} switchport={} bmcpassword={}",
+            "nodech {} switch.switch={switch} switch.port={} ipmi.password={}",
             machine.name, machine.port, machine.password
         )));
     }

@@ -60,7 +60,7 @@ pub fn start_masters(place: &Place, plan: &Plan) -> Result<String> {
 /// Lets each rack's service node join and starts it.
 pub fn start_service_nodes(place: &Place, plan: &Plan) -> Result<String> {
     for rack in &plan.racks {
-        join(place, plan, rack)?;
+        join(place, rack)?;
     }
     for rack in &plan.racks {
         wait_for(place, &rack.service_node(), " ready on ")?;
@@ -68,7 +68,7 @@ pub fn start_service_nodes(place: &Place, plan: &Plan) -> Result<String> {
     Ok(plan.racks.iter().map(Rack::service_node).collect::<Vec<_>>().join(" "))
 }
 
-fn join(place: &Place, plan: &Plan, rack: &Rack) -> Result<()> {
+fn join(place: &Place, rack: &Rack) -> Result<()> {
     let name = rack.service_node();
     let said = place.run_at(CORE, &["margay", "sn", "add", &name])?;
     let word = |what: &str| {
@@ -78,18 +78,22 @@ fn join(place: &Place, plan: &Plan, rack: &Rack) -> Result<()> {
             .map(|rest| rest.trim().to_owned())
             .with_context(|| format!("'margay sn add' printed no {what}:\n{said}"))
     };
-    let dir = place.path("racks").join(&name);
-    std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+    let state = place.path("racks").join(&name);
+    std::fs::create_dir_all(&state).with_context(|| format!("making {}", state.display()))?;
     let daemon = place.program("margay-sn").display().to_string();
-    let config = dir.join("margay-sn.toml").display().to_string();
-    write_config(place, plan, rack, &config)?;
+    let (state, config) = (state.display().to_string(), state.join("margay-sn.toml").display().to_string());
+    let text = format!(
+        "state_dir = \"{state}\"\ngenesis_dir = \"{}\"\nloader_dir = \"{}\"\n\
+         kernel_arguments = \"console=ttyS0,115200 no_timer_check\"\n",
+        place.path("genesis").display(),
+        place.path("boot").display(),
+    );
+    std::fs::write(&config, text).with_context(|| format!("writing {config}"))?;
     place.run_at(
         &name,
         &[
             &daemon,
             "join",
-            "--config",
-            &config,
             "--name",
             &name,
             "--token",
@@ -98,27 +102,12 @@ fn join(place: &Place, plan: &Plan, rack: &Rack) -> Result<()> {
             &word("ca")?,
             "--master",
             &word("masters")?,
+            "--state",
+            &state,
         ],
     )?;
     place.spawn_at(&name, &name, Path::new(&daemon), &["--config", &config])?;
     Ok(())
-}
-
-fn write_config(place: &Place, plan: &Plan, rack: &Rack, path: &str) -> Result<()> {
-    let masters: Vec<String> = (1..=plan.wish.masters)
-        .map(|number| format!("\"{}:{MASTER_PORT}\"", network::master_address(number)))
-        .collect();
-    let text = format!(
-        "name = \"{name}\"\ncluster = \"lab\"\nmasters = [{masters}]\ndata = \"data\"\n\
-         address = \"{address}\"\nboot = \"{boot}\"\ngenesis = \"{genesis}\"\n\
-         kernel_arguments = [\"no_timer_check\", \"quiet\"]\n",
-        name = rack.service_node(),
-        masters = masters.join(", "),
-        address = rack.address(0, 10),
-        boot = place.path("boot").display(),
-        genesis = place.path("genesis").display(),
-    );
-    std::fs::write(path, text).with_context(|| format!("writing {path}"))
 }
 
 /// Waits until a daemon's log says `mark`.
