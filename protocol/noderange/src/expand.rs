@@ -11,8 +11,8 @@ use crate::ast::{Expr, Factor, Term};
 use crate::parse::parse;
 use crate::select::{Selector, compile};
 
-/// Most names one expression may stand for, repetitions counted.
-pub const MAX_NAMES: usize = 1_000_000;
+/// Most names one expression may stand for, repetitions counted. Twice the nodes of the largest cluster, and some.
+pub const MAX_NAMES: usize = 250_000;
 /// How often a word may be expanded into other words.
 const MAX_REWRITES: usize = 32;
 
@@ -240,6 +240,7 @@ impl<'a> Run<'a, '_> {
         out: &mut Set<'a>,
         rewrites: usize,
     ) -> Result<(), Error> {
+        self.room(from, to)?;
         for number in from..=to {
             let name = format!("{prefix}{number:0width$}{suffix}");
             self.word(&name, out, rewrites + 1)?;
@@ -287,6 +288,7 @@ impl<'a> Run<'a, '_> {
         match range {
             Range::Same(name) => Ok(vec![name.to_owned()]),
             Range::Numbers { prefix, from, to, width, suffix } => {
+                self.room(from, to)?;
                 let mut names = Vec::new();
                 for number in from..=to {
                     self.count()?;
@@ -306,6 +308,12 @@ impl<'a> Run<'a, '_> {
             }
         }
         Ok(())
+    }
+
+    /// Refuses a range that cannot fit before anything is made of it.
+    fn room(&self, from: u64, to: u64) -> Result<(), Error> {
+        let left = u64::try_from(MAX_NAMES.saturating_sub(self.made)).unwrap_or(u64::MAX);
+        if to.saturating_sub(from) >= left { Err(self.too_many()) } else { Ok(()) }
     }
 
     fn count(&mut self) -> Result<(), Error> {
