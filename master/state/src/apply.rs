@@ -250,7 +250,8 @@ impl State {
         }
         let rows = u64::try_from(applied.events.len()).unwrap_or(u64::MAX);
         let outcome = Outcome { revision: self.revision, refused, repeated: false, rows };
-        if let Some(request) = transaction.request {
+        // A refused request has done nothing: planned anew it may be applied under the same id.
+        if let Some(request) = transaction.request.filter(|_| outcome.refused.is_none()) {
             self.remember(index, request, &outcome, &mut applied);
         }
         applied.outcome = Some(outcome);

@@ -118,7 +118,7 @@ impl RowChange {
     }
 }
 
-/// What became of a transaction; kept for its request id.
+/// What became of a transaction; kept for its request id when it was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Outcome {
     /// The revision after it.

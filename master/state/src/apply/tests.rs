@@ -102,6 +102,24 @@ fn a_request_that_comes_again_is_answered_and_not_done_again() {
 }
 
 #[test]
+fn a_refused_request_may_be_planned_anew_under_its_id() {
+    let mut world = World::new();
+    let request = Some(RequestId { client: 1, sequence: 3 });
+    let value = Precondition::Value {
+        table: "site".into(),
+        key: vec!["domain".into()],
+        column: "value".into(),
+        value: "a".into(),
+    };
+    let changes = vec![RowChange::set("site", &["x"], &[("value", "1")])];
+    let first = Transaction { request, preconditions: vec![value], changes, ..Transaction::default() };
+    let second = Transaction { preconditions: Vec::new(), ..first.clone() };
+    assert!(world.run(first).outcome.unwrap().refused.is_some());
+    let outcome = world.run(second).outcome.unwrap();
+    assert_eq!((outcome.refused, outcome.repeated, outcome.rows), (None, false, 1));
+}
+
+#[test]
 fn a_transaction_without_effect_has_no_revision() {
     let mut world = World::new();
     let set = || RowChange::set("site", &["domain"], &[("value", "a.test")]);
