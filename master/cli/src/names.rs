@@ -8,6 +8,7 @@ pub const LINKS: &[&str] = &[
     "chtab",
     "ctab",
     "getadapter",
+    "getadapters",
     "gettab",
     "lsdef",
     "lsxcatd",
@@ -20,6 +21,7 @@ pub const LINKS: &[&str] = &[
     "nodech",
     "nodediscoverdef",
     "nodediscoverls",
+    "nodegrpch",
     "nodels",
     "noderm",
     "nodeset",
@@ -32,6 +34,7 @@ pub const LINKS: &[&str] = &[
     "rsetboot",
     "tabch",
     "tabdump",
+    "tabgrep",
     "tabrestore",
     "xdsh",
 ];

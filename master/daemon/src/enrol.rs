@@ -161,6 +161,6 @@ fn again(trouble: Trouble) -> RackAnswer {
 }
 
 /// Bytes as hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

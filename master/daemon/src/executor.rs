@@ -160,8 +160,12 @@ async fn write_down(
     };
     match (done(&answer), answer.action) {
         (Ok(_), Some(id)) => Ok(Begun::As(id)),
-        // The same request was committed by an earlier master between our look and now.
-        (Ok(_), None) => Err(End::Elsewhere(core.leader())),
+        (Ok(_), None) => match core.read(|state| actions::of_request(state, task.run.request)) {
+            // A wait for adapters goes on under its old number: its client came back after a restart.
+            Some(action) if command.name == "getadapter" => Ok(Begun::As(action.id)),
+            // The same request was committed by an earlier master between our look and now.
+            _ => Err(End::Elsewhere(core.leader())),
+        },
         (Err(trouble), _) => Ok(Begun::Refused(task.trouble(trouble, talk).await?)),
     }
 }

@@ -10,7 +10,7 @@ use state::discovery::{Outcome, RackEvent};
 use wire::rack::{FromRack, JoinAnswer, JoinRequest};
 
 use crate::core::{Core, Trouble};
-use crate::enrol::hex;
+pub use crate::enrol::hex;
 use crate::pki::lifetime;
 
 /// How long the whole conversation may take.

@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::time::Duration;
 
 use commands::{Change, Command, Ctx, Inputs, Need, Output, Plan};
 use link::Exchange;
 use state::policy::{self, Question, Verdict};
 use state::{Files, RowChange, State};
+use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 use wire::client::{Answer, Input, Request, Run, Wanted};
 use wire::ids::RequestId;
@@ -21,6 +23,8 @@ use crate::core::{Caller, Core, Trouble, done};
 use crate::talk::{Heard, Talk};
 use crate::{effects, executor, status};
 
+/// How long a request waits for a new cluster to be founded.
+const FOUNDING: Duration = Duration::from_secs(5);
 /// A plan that still needs something after this many rounds is broken.
 const ROUNDS: usize = 64;
 /// A change that meets a faster one is planned again this often.
@@ -105,6 +109,7 @@ impl Task {
         if let Err(reason) = wire::version::check(self.run.version) {
             return self.fail(talk, &reason).await;
         }
+        self.founded().await?;
         if let Some(live) = self.core.actions.of_request(self.run.request) {
             if live.about.user == self.caller.user {
                 return executor::follow(&live, 0, talk).await;
@@ -376,6 +381,17 @@ impl Task {
             Trouble::NotLeader(address) => Err(End::Elsewhere(address)),
             Trouble::Unknown => Err(End::Elsewhere(self.core.leader())),
             other => self.fail(talk, &other.to_string()).await,
+        }
+    }
+
+    /// Waits until the cluster has its first rows: before, nobody is allowed anything.
+    async fn founded(&self) -> Result<(), End> {
+        let mut committed = self.core.committed();
+        let founded = || self.core.read(State::revision) > 0;
+        let wait = async { while !founded() && !matches!(committed.recv().await, Err(RecvError::Closed)) {} };
+        match tokio::time::timeout(FOUNDING, wait).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(End::Elsewhere(String::new())),
         }
     }
 

@@ -48,8 +48,10 @@ impl Talk {
         let (cancel, cancelled) = watch::channel(false);
         let (leave, gone) = watch::channel(false);
         let stopped = sender.stopped();
+        let stop = drain.clone();
         drain.spawn("client inputs", async move {
             tokio::select! {
+                () = stop.stopping() => {}
                 () = listen(receiver, push, &cancel) => {}
                 () = stopped => {}
             }
@@ -112,7 +114,8 @@ impl Talk {
         loop {
             tokio::select! {
                 biased;
-                _ = self.cancelled.wait_for(|cancelled| *cancelled), if !self.told => {
+                // A watch whose sender is gone says nothing: a client that is lost has not cancelled.
+                Ok(_) = self.cancelled.wait_for(|cancelled| *cancelled), if !self.told => {
                     self.told = true;
                     return Heard::Cancel;
                 }

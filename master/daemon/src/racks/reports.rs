@@ -85,10 +85,7 @@ async fn commit(core: &Core, batch: Vec<Waiting>) {
     }
 }
 
-/// About how many bytes an event takes in the log.
+/// How many bytes an event takes in the log.
 fn weight(event: &RackEvent) -> usize {
-    match event {
-        RackEvent::Enrol(_) => 2048,
-        other => wire::frame::encode(other).map_or(BYTES, |bytes| bytes.len()),
-    }
+    wire::frame::encode(event).map_or(BYTES, |bytes| bytes.len())
 }

@@ -1,0 +1,9 @@
+//! Masters in this process (or beside it, where they are killed), with clients and service nodes that
+//! speak the real protocols over loopback.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod actions;
+mod cluster;
+mod failover;
+mod front;
+mod rack;

@@ -1,0 +1,11 @@
+//! The rack side of a master, over real connections: a simulated service node speaks the wire's words, a
+//! simulated client runs commands.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod client;
+mod cluster;
+mod getadapter;
+mod identity;
+mod mirror;
+mod orders;
+mod rack;
