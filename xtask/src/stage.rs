@@ -91,6 +91,11 @@ impl Note {
         Self { bar: Some(bar) }
     }
 
+    /// Notes outside any stage: plain lines.
+    pub fn plain() -> Self {
+        Self { bar: None }
+    }
+
     /// Says what goes on inside the stage.
     pub fn say(&self, text: &str) {
         match &self.bar {
