@@ -45,6 +45,7 @@ mod stanza;
 mod tabdump;
 mod tabgrep;
 mod tabrestore;
+mod xcoll;
 
 pub use plan::{Change, Ctx, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan};
 pub use registry::{Command, Range, commands, find, resolve};

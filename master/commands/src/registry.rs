@@ -3,7 +3,7 @@
 use crate::plan::{Ctx, Plan};
 use crate::{
     chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, range, rmdef,
-    tabdump, tabgrep, tabrestore,
+    tabdump, tabgrep, tabrestore, xcoll,
 };
 
 /// Where a command has its noderange.
@@ -56,6 +56,7 @@ static COMMANDS: &[&Command] = &[
     &tabdump::COMMAND,
     &tabgrep::COMMAND,
     &tabrestore::COMMAND,
+    &xcoll::COMMAND,
 ];
 
 /// All commands: of the tables, and of the families that keep their own list.
