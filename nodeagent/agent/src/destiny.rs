@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use wire::agent::Report;
 use wire::op::Exec;
 
+use crate::outbox::Outbox;
 use crate::run::{self, Ended};
 use crate::{Life, Outcome, download};
 
@@ -33,17 +34,21 @@ impl Steps {
         Self { wanted: watch::Sender::new(None), present: Mutex::new(None) }
     }
 
-    /// The master's word. Ignored when it is what we are doing.
-    pub fn next(&self, destiny: &str) {
+    /// The master's word. Ignored when it is what we are doing, and while the master does not know that a
+    /// step is done: what it says may still be that step.
+    pub fn next(&self, destiny: &str, outbox: &Outbox) {
         let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
-        if present.as_deref() != Some(destiny) {
+        if present.as_deref() != Some(destiny) && !outbox.has_next_destiny() {
             *present = Some(destiny.to_owned());
             self.wanted.send_replace(Some(destiny.to_owned()));
         }
     }
 
-    fn done(&self) {
-        *self.present.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// Reports a step's end. Under the same lock as [`Steps::next`]: the answer may be here at once.
+    fn done(&self, step: String, status: i32, outbox: &Outbox) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        outbox.push(Report::NextDestiny { done: step, status });
+        *present = None;
     }
 }
 
@@ -81,10 +86,7 @@ pub async fn follow(life: Arc<Life>, leave: mpsc::Sender<Outcome>) {
                 taken = take(&life, &destiny) => taken,
             };
             match taken {
-                Taken::Done(status) => {
-                    life.outbox.push(Report::NextDestiny { done: destiny, status });
-                    life.steps.done();
-                }
+                Taken::Done(status) => life.steps.done(destiny, status, &life.outbox),
                 Taken::Hold => {}
                 Taken::Leave(outcome) => {
                     life.outbox.push(Report::Status("booting".to_owned()));

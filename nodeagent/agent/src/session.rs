@@ -97,9 +97,7 @@ fn take(life: &Life, message: ToAgent) {
             warn!(sequence, %reason, "a report was not taken");
             life.outbox.settled(sequence);
         }
-        // While the master does not know that a step is done, what it says may still be that step.
-        ToAgent::Destiny(destiny) if !life.outbox.has_next_destiny() => life.steps.next(&destiny),
-        ToAgent::Destiny(_) => {}
+        ToAgent::Destiny(destiny) => life.steps.next(&destiny, &life.outbox),
         ToAgent::Config(config) => {
             life.wanted.send_replace(Some(config));
         }

@@ -119,7 +119,7 @@ impl ServiceNode {
             Err(error) => warn!(%error, "no kept mirror"),
         }
         let tokens = Tokens::open(&file("tokens"), clock.unix()).context("boot tokens")?;
-        let boots = Boots::new();
+        let boots = Boots::open(&file("boots"));
         let boot =
             Self::boot_state(&config, &credentials, &endpoint, (&mirror, &boots, &tokens), &clock, &health)?;
         let core = Arc::new(Core {

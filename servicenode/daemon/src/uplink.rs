@@ -90,7 +90,7 @@ async fn converse(core: &Arc<Core>, address: SocketAddr, backoff: &mut Backoff) 
     };
     let result = async {
         let (mut sender, mut receiver) = connection.open().await?.split();
-        let hello = FromRack::Uplink(hello(core));
+        let hello = FromRack::Uplink(hello(core, &connection));
         within(PATIENCE, sender.send(&hello)).await?;
         let first = receiver.expect(PATIENCE).await?;
         if let Some(end) = take(core, first)? {
@@ -106,14 +106,21 @@ async fn converse(core: &Arc<Core>, address: SocketAddr, backoff: &mut Backoff) 
     end.unwrap_or_else(End::Lost)
 }
 
-fn hello(core: &Core) -> RackHello {
+fn hello(core: &Core, connection: &Connection) -> RackHello {
     // A mirror from the disk has no passwords: it serves the rack, but the masters send all of it anew.
     let complete = core.live.borrow().to_owned();
+    let own = core.endpoint.local_addr().map(|mut address| {
+        // Bound to every address: the one that reaches the master is the one to show.
+        if let (true, Some(ip)) = (address.ip().is_unspecified(), connection.local_ip()) {
+            address.set_ip(ip.to_canonical());
+        }
+        address.to_string()
+    });
     RackHello {
         version: wire::version::CURRENT,
         program: env!("CARGO_PKG_VERSION").to_owned(),
         mirror: if complete { core.mirror.rack().revision() } else { Revision(0) },
-        addresses: core.endpoint.local_addr().map(|address| address.to_string()).into_iter().collect(),
+        addresses: own.into_iter().collect(),
         agents: core.agents.all(),
     }
 }
