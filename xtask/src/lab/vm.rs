@@ -137,16 +137,13 @@ fn arguments(place: &Place, machine: &Machine, device: &str) -> Vec<String> {
         add("-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd".into());
         add("-drive", format!("if=pflash,format=raw,unit=1,file={nvram}"));
     }
-    let (net, disk) = match device {
-        "disk" => (2, 1),
-        _ => (1, 2),
-    };
+    let (net, disk) = order(device);
     add("-netdev", "tap,id=n0,ifname=tap0,script=no,downscript=no".into());
-    add("-device", format!("virtio-net-pci,netdev=n0,mac={},bootindex={net}", machine.mac));
+    add("-device", format!("virtio-net-pci,netdev=n0,mac={}{net}", machine.mac));
     // A second adapter without a cable, as most machines have one.
     add("-device", format!("e1000,mac={},romfile=", second_mac(&machine.mac)));
     add("-drive", format!("file={},if=none,id=d0,format=raw", folder.join("disk").display()));
-    add("-device", format!("virtio-blk-pci,drive=d0,serial={}-0,bootindex={disk}", machine.serial));
+    add("-device", format!("virtio-blk-pci,drive=d0,serial={}-0{disk}", machine.serial));
     add("-device", "virtio-rng-pci".into());
     let log = console.display();
     add(
@@ -159,8 +156,20 @@ fn arguments(place: &Place, machine: &Machine, device: &str) -> Vec<String> {
     add("-chardev", format!("socket,id=ipmi0,host=127.0.0.1,port={KCS_PORT},reconnect=10"));
     add("-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0".into());
     add("-device", "isa-ipmi-kcs,bmc=bmc0,irq=5".into());
+    // Only what the order names is tried.
+    add("-boot", "strict=on".into());
     words.push("-nodefaults".into());
     words
+}
+
+/// Places of the network and of the disk in the boot order, as QEMU's options say it. `default` is the word of
+/// OpenIPMI's simulator for the hard disk.
+fn order(device: &str) -> (&'static str, &'static str) {
+    match device {
+        "pxe" => (",bootindex=1", ""),
+        "default" | "disk" => ("", ",bootindex=1"),
+        _ => (",bootindex=1", ",bootindex=2"),
+    }
 }
 
 /// The address of the second adapter: the first one's, with one bit of its second byte turned.
