@@ -145,7 +145,6 @@ impl Folder {
     }
 
     /// Nodes that have not had their final event.
-    #[must_use]
     pub fn open(&self) -> impl Iterator<Item = &str> {
         self.open.iter().map(String::as_str)
     }
@@ -173,7 +172,7 @@ impl Folder {
                 }
                 match stream {
                     Stream::Out => vec![of_node(node, Stream::Out, &complete(bytes))],
-                    Stream::Err => vec![self.from_server(node, bytes)],
+                    Stream::Err => vec![self.server_text(node, bytes)],
                 }
             }
             // psh joins the two streams of a node, as one terminal would show them.
@@ -207,7 +206,7 @@ impl Folder {
         match &self.style {
             Style::Hardware => vec![node_error(node, &self.server, &text)],
             Style::Xdsh(xdsh) => {
-                let mut lines = vec![self.from_server(node, format!("{text}\n").as_bytes())];
+                let mut lines = vec![self.server_text(node, format!("{text}\n").as_bytes())];
                 if xdsh.verify && fault == Fault::Unreachable {
                     let dropped = format!(
                         "Error: [{}]: {node} is not responding. No command will be issued to this host.\n",
@@ -222,7 +221,7 @@ impl Folder {
     }
 
     /// `[server]: node: line` on standard error.
-    fn from_server(&self, node: &str, bytes: &[u8]) -> Text {
+    fn server_text(&self, node: &str, bytes: &[u8]) -> Text {
         let mut text = Vec::with_capacity(bytes.len() + 32);
         for line in complete(bytes).split_inclusive(|byte| *byte == b'\n') {
             text.extend_from_slice(format!("[{}]: {node}: ", self.server).as_bytes());

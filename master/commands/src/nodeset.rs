@@ -176,10 +176,9 @@ fn split(text: &str) -> Vec<String> {
             (Some(open), _) if letter == open => quote = None,
             _ => {}
         }
-        if !(quote.is_none() && matches!(letter, ',' | ';')) {
-            if let Some(last) = parts.last_mut() {
-                last.push(letter);
-            }
+        let cut = quote.is_none() && matches!(letter, ',' | ';');
+        if let Some(last) = parts.last_mut().filter(|_| !cut) {
+            last.push(letter);
         }
     }
     parts

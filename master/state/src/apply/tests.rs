@@ -33,15 +33,11 @@ impl World {
     }
 }
 
-fn dump(state: &State) -> Vec<(String, u64, Vec<(usize, String)>)> {
-    let mut out = Vec::new();
-    for table in &state.tables {
-        for (id, row) in table.rows() {
-            let values = row.values().map(|(i, v)| (i, v.to_owned())).collect();
-            out.push((table.def().name.to_owned(), id, values));
-        }
-    }
-    out
+fn dump(state: &State) -> Vec<String> {
+    let line = |table: &Table, id: u64, row: &Row| {
+        format!("{} {id} {:?}", table.def().name, row.values().collect::<Vec<_>>())
+    };
+    state.tables.iter().flat_map(|t| t.rows().map(move |(id, row)| line(t, id, row))).collect()
 }
 
 #[test]
