@@ -200,7 +200,7 @@ fn up(workspace: &Workspace, wishes: &Up) -> Result<ExitCode> {
     if !wishes.no_build {
         build(workspace, wishes, &mut stages)?;
     }
-    enter::possible()?;
+    enter::possible(wishes.vms > 0)?;
     let end = bring_up(workspace, &place, wishes, &mut stages);
     stages.close();
     end?;

@@ -46,14 +46,15 @@ fn unshare() -> Command {
 }
 
 /// Says in words when this system does not allow the lab to this user.
-pub fn possible() -> Result<()> {
+pub fn possible(virtual_machines: bool) -> Result<()> {
     if !process::works(unshare().arg("true")) {
         bail!(
             "this system does not let this user make namespaces (unshare --user --net); run the lab as root"
         );
     }
-    if !std::path::Path::new("/dev/net/tun").exists() {
-        bail!("/dev/net/tun is missing: virtual machines cannot be connected (modprobe tun, or --vms 0)");
+    let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
+    if let (true, Err(fault)) = (virtual_machines, tun) {
+        bail!("virtual machines cannot be connected: /dev/net/tun: {fault} (modprobe tun, be root, or --vms 0)");
     }
     Ok(())
 }
