@@ -46,10 +46,10 @@ pub fn user(root: &Path, name: &str) -> Result<User, String> {
         let mut fields = line.split(':');
         let gid = fields.nth(2).and_then(|gid| gid.parse().ok());
         let member = fields.next().is_some_and(|members| members.split(',').any(|member| member == name));
-        if let (Some(gid), true) = (gid, member) {
-            if !user.groups.contains(&gid) {
-                user.groups.push(gid);
-            }
+        if let (Some(gid), true) = (gid, member)
+            && !user.groups.contains(&gid)
+        {
+            user.groups.push(gid);
         }
     }
     Ok(user)

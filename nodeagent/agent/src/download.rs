@@ -85,10 +85,10 @@ async fn head(reader: &mut BufReader<TcpStream>) -> Result<Option<u64>, String> 
             }
         } else if line.is_empty() {
             return Ok(length);
-        } else if let Some((name, value)) = line.split_once(':') {
-            if name.eq_ignore_ascii_case("content-length") {
-                length = value.trim().parse().ok();
-            }
+        } else if let Some((name, value)) = line.split_once(':')
+            && name.eq_ignore_ascii_case("content-length")
+        {
+            length = value.trim().parse().ok();
         }
     }
     Err("the answer's head is too long".to_owned())

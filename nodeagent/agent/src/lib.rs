@@ -229,10 +229,10 @@ async fn neighbors(life: Arc<Life>, mut hardware: Box<Hardware>) {
         probe::lldp::listen(&mut hardware.adapters, patience);
         hardware
     });
-    if let Ok(hardware) = heard.await {
-        if hardware.adapters.iter().any(|adapter| adapter.lldp.is_some()) {
-            life.outbox.push(Report::Hardware(hardware));
-        }
+    if let Ok(hardware) = heard.await
+        && hardware.adapters.iter().any(|adapter| adapter.lldp.is_some())
+    {
+        life.outbox.push(Report::Hardware(hardware));
     }
 }
 

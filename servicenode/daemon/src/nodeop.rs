@@ -56,10 +56,10 @@ async fn at_bmc(core: &Core, view: &NodeView, op: &NodeOp, turn: &Turn) -> Resul
         return Err(failed(Fault::Undefined, text));
     };
     let mut target = BmcTarget::of(&view.name, bmc);
-    if target.address.parse::<IpAddr>().is_err() {
-        if let Some(address) = core.mirror.rack().address_of(&target.address) {
-            target.address = address.to_string();
-        }
+    if target.address.parse::<IpAddr>().is_err()
+        && let Some(address) = core.mirror.rack().address_of(&target.address)
+    {
+        target.address = address.to_string();
     }
     let deadline = turn.deadline.min(Instant::now() + BMC_LIMIT);
     tokio::select! {

@@ -89,11 +89,10 @@ impl Tokens {
         let secret = hex(&service::random::bytes::<32>());
         let token = Token { secret: secret.clone(), generation, expires: now + LIFETIME };
         let mut store = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if store.lines < MAX_LINES {
-            if let Some(file) = &mut store.file {
-                writeln!(file, "{} {generation} {secret} {node}", token.expires)?;
-                store.lines += 1;
-            }
+        let room = store.lines < MAX_LINES;
+        if let (true, Some(file)) = (room, &mut store.file) {
+            writeln!(file, "{} {generation} {secret} {node}", token.expires)?;
+            store.lines += 1;
         }
         store.keep(node, token, now);
         Ok(secret)

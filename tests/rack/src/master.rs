@@ -240,14 +240,14 @@ fn keep(inner: &Inner, all: Vec<(String, Report)>) -> RackAnswer {
     RackAnswer::Stored(inner.change(|tables| {
         for (node, report) in &all {
             // The chain of these tests: the steps stand in `kernel_arguments`, separated by commas.
-            if let (Report::NextDestiny { done, .. }, Some(view)) = (report, tables.nodes.get_mut(node)) {
-                if *done == view.destiny {
-                    let rest = view.kernel_arguments.clone();
-                    let (next, after) = rest.split_once(',').unwrap_or((&rest, ""));
-                    view.destiny = if next.is_empty() { "standby".to_owned() } else { next.to_owned() };
-                    view.kernel_arguments = after.to_owned();
-                }
-            }
+            let asks = match (report, tables.nodes.get_mut(node)) {
+                (Report::NextDestiny { done, .. }, Some(view)) if *done == view.destiny => view,
+                _ => continue,
+            };
+            let rest = asks.kernel_arguments.clone();
+            let (next, after) = rest.split_once(',').unwrap_or((&rest, ""));
+            asks.destiny = if next.is_empty() { "standby".to_owned() } else { next.to_owned() };
+            asks.kernel_arguments = after.to_owned();
         }
         tables.reports.extend(all);
     }))
