@@ -45,6 +45,7 @@ mod stanza;
 mod tabdump;
 mod tabgrep;
 mod tabrestore;
+mod touch;
 mod xcoll;
 
 pub use plan::{Change, Ctx, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan};

@@ -21,7 +21,7 @@ pub(crate) static COMMAND: Command = Command {
             [ -l | --long] [-s | --short] [-a | --all] [-z | --stanza ] [-S]\n        [-i attr-list] [-c | \
             --compress] [--osimage] [--nics]\n        [-w attr==val [-w attr=~val] ...] [noderange]\n\n",
     writes: false,
-    range: Range::First,
+    range: Range::After(&["-t", "-i", "-o", "-w", "--template"]),
     plan,
 };
 

@@ -15,7 +15,7 @@ pub(crate) static COMMAND: Command = Command {
     usage: "Usage: makedhcp -n\n       makedhcp -a [-d]\n       makedhcp <noderange> [-s statements]\n       \
             makedhcp -d <noderange>\n       makedhcp -q <noderange> [-l]\n       makedhcp [-h|--help]\n",
     writes: false,
-    range: Range::First,
+    range: Range::After(&["-s"]),
     plan,
 };
 

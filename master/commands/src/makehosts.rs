@@ -14,7 +14,7 @@ pub(crate) static COMMAND: Command = Command {
     summary: "Write nodes into the hosts file of the master",
     usage: "Usage: makehosts <noderange> [-d] [-n] [-l] [-a] [-o] [-m]\n       makehosts -h\n       makehosts -v\n",
     writes: true,
-    range: Range::First,
+    range: Range::After(&["-m"]),
     plan,
 };
 

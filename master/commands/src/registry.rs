@@ -15,6 +15,8 @@ pub enum Range {
     First,
     /// Its first argument that is not an option is a noderange of names that need not exist.
     New,
+    /// As `First`, but these options have a value, and without such an argument the value of `-o` is it.
+    After(&'static [&'static str]),
 }
 
 /// A command.
@@ -89,6 +91,19 @@ impl Command {
         match self.range {
             Range::None => None,
             Range::First | Range::New => args.iter().map(String::as_str).find(|a| !a.starts_with('-')),
+            Range::After(options) => {
+                let mut named = None;
+                let mut args = args.iter().map(String::as_str);
+                while let Some(arg) = args.next() {
+                    if options.contains(&arg) {
+                        let value = args.next();
+                        named = if arg == "-o" { value } else { named };
+                    } else if !arg.starts_with('-') {
+                        return Some(arg);
+                    }
+                }
+                named
+            }
         }
     }
 }
@@ -112,5 +127,15 @@ mod tests {
         assert_eq!(resolve("margay", &argv).map(|(c, a)| (c.name, a.len())), Some(("nodels", 1)));
         assert_eq!(resolve("tabch", &argv).map(|(c, a)| (c.name, a.len())), Some(("chtab", 2)));
         assert!(resolve("nosuch", &argv).is_none());
+    }
+    #[test]
+    fn the_noderange_is_found_behind_options_with_values() {
+        let check = |words: &[&str], expected| {
+            let args: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            assert_eq!(lsdef::COMMAND.range_text(&args), expected, "{words:?}");
+        };
+        check(&["-t", "node", "n1", "-i", "ip"], Some("n1"));
+        check(&["-t", "node", "-o", "n1"], Some("n1"));
+        check(&["-l"], None);
     }
 }
