@@ -19,10 +19,10 @@ fn shell(command: &str) -> NodeOp {
 fn text(events: &[wire::op::NodeEvent], node: &str, wanted: Stream) -> String {
     let mut all = Vec::new();
     for event in events.iter().filter(|event| event.node == node) {
-        if let Event::Output { stream, bytes } = &event.event {
-            if *stream == wanted {
-                all.extend(bytes);
-            }
+        if let Event::Output { stream, bytes } = &event.event
+            && *stream == wanted
+        {
+            all.extend(bytes);
         }
     }
     String::from_utf8(all).unwrap()
