@@ -71,6 +71,7 @@ impl Cluster {
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
+        workspace.cargo_build(&["master", "cli"], &crate::lab::profile())?;
         let program = std::env::current_exe().context("own path")?;
         let mut dev = Command::new("setpriv");
         dev.args(["--pdeathsig", "TERM"])

@@ -29,12 +29,17 @@ pub struct Options {
     /// How many masters: 1 or 3.
     #[arg(long, default_value_t = 1, value_parser = crate::lab::masters)]
     masters: u8,
+    /// Run what was built before.
+    #[arg(long)]
+    no_build: bool,
 }
 
 /// Runs until interrupted; the members end with this process, whatever its end.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     let profile = crate::lab::profile();
-    workspace.cargo_build(&["master", "cli"], &profile)?;
+    if !options.no_build {
+        workspace.cargo_build(&["master", "cli"], &profile)?;
+    }
     let dir = std::path::absolute(&options.dir).context("the folder's path")?;
     std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
     let daemon = workspace.program("margayd", &profile);
@@ -195,7 +200,7 @@ fn write_start(dir: &Path) -> Result<()> {
          dir='{}'\n\
          if [ $# -ne 1 ] || [ ! -f \"$dir/$1/margayd.toml\" ]; then echo \"usage: start m1|m2|m3\" >&2; exit 2; fi\n\
          : > \"$dir/$1/start-wanted\"\n\
-         for beat in $(seq 100); do\n\
+         for beat in $(seq 30); do\n\
          \x20   [ -e \"$dir/$1/start-wanted\" ] || exit 0\n\
          \x20   sleep 0.1\n\
          done\n\

@@ -54,7 +54,9 @@ pub fn possible(virtual_machines: bool) -> Result<()> {
     }
     let tun = std::fs::File::options().read(true).write(true).open("/dev/net/tun");
     if let (true, Err(fault)) = (virtual_machines, tun) {
-        bail!("virtual machines cannot be connected: /dev/net/tun: {fault} (modprobe tun, be root, or --vms 0)");
+        bail!(
+            "virtual machines cannot be connected: /dev/net/tun: {fault} (modprobe tun, be root, or --vms 0)"
+        );
     }
     Ok(())
 }
