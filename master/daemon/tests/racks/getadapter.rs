@@ -2,7 +2,7 @@
 
 use state::RowChange;
 use wire::agent::Report;
-use wire::hardware::Adapter;
+use wire::hardware::{Adapter, LinkState};
 use wire::rack::RackAnswer;
 
 use crate::client::{Client, id};
@@ -308,4 +308,78 @@ async fn the_only_master_restarts_while_three_clients_wait_and_each_gets_its_ans
         }
     }
     assert!(again.asked().is_empty(), "nobody is booted again: {:?}", again.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_node_that_restarts_meanwhile_changes_nothing() {
+    let cluster = Cluster::new(&["n1"]).await;
+    let credentials = cluster.joined("sn1").await;
+    let rack = Rack::connect(&cluster, &credentials, 0, &[]).await;
+    until(|| cluster.core().racks.status().len() == 1).await;
+    let mut client = waiting(&cluster, &rack, "getadapter n1", &["n1"]).await;
+    rack.close();
+    let mut again = Rack::connect(&cluster, &credentials, 0, &[]).await;
+    again.nodes.lock().unwrap().adapters.insert("n1".into(), vec![adapter("eno1")]);
+    again.agents(&["n1"], &[]).await;
+    assert_eq!(client.finish().await, 0);
+    assert_eq!((client.out, again.boots("n1")), (booting("n1") + &result("n1"), 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_who_may_not_touch_a_node_opens_no_wait() {
+    let (cluster, rack) = rack(&["n1", "n2"]).await;
+    cluster.change(vec![RowChange::delete("policy", &["1"])]).await;
+    cluster.set("policy", &["6"], &[("name", "root"), ("noderange", "n1"), ("rule", "allow")]).await;
+    let (_, err, status) = Client::run(&cluster, "getadapter n1-n2").await;
+    assert!(err.contains("Permission denied") && status != 0, "{err}");
+    assert_eq!((cluster.task("n1").as_str(), cluster.task("n2").as_str()), ("", ""));
+    assert!(rack.asked().is_empty());
+    let mut client = waiting(&cluster, &rack, "getadapter n1", &["n1"]).await;
+    rack.answer("n1").await;
+    assert_eq!(client.finish().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seeds_adapters_are_shown_by_every_command_that_shows_them() {
+    let (cluster, rack) = rack(&["n1"]).await;
+    let mut client = waiting(&cluster, &rack, "getadapter n1", &["n1"]).await;
+    let card = |name: &str, mac: &str, pci: &str, link| Adapter {
+        name: name.into(),
+        mac: mac.into(),
+        pci: pci.into(),
+        link,
+        ..Adapter::default()
+    };
+    let usb = "/pci0000:00/0000:00:1d.0/usb2/2-1/2-1.1/2-1.1.5/2-1.1.5:1.0";
+    let cards = vec![
+        card("enp12s0f1", "34:40:b5:be:6a:84", "/pci0000:00/0000:00:01.0/0000:0c:00.1", LinkState::Down),
+        card("enp0s29u1u1u5", "36:40:b5:bf:44:33", usb, LinkState::Up),
+    ];
+    rack.node("n1", Report::Adapters(cards)).await;
+    assert_eq!(client.finish().await, 0);
+    let first = "mac=34:40:b5:be:6a:84 linkstate=DOWN pci=/pci0000:00/0000:00:01.0/0000:0c:00.1";
+    let second = format!("mac=36:40:b5:bf:44:33 linkstate=UP pci={usb}");
+    let (out, ..) = Client::run(&cluster, "tabdump nics").await;
+    assert!(out.contains(&format!("\"enp12s0f1!{first},enp0s29u1u1u5!{second}\"")), "{out}");
+    let (out, ..) = Client::run(&cluster, "lsdef n1 -i nicsadapter").await;
+    assert!(out.contains(&format!("    nicsadapter.enp12s0f1={first}\n")), "{out}");
+    assert!(out.contains(&format!("    nicsadapter.enp0s29u1u1u5={second}\n")), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_range_with_an_unknown_one_or_for_help_nothing_is_opened() {
+    let (cluster, rack) = rack(&["n1"]).await;
+    for (line, status, words) in [
+        ("getadapter", 1, "Usage: getadapter"),
+        ("getadapter nosuch", 1, "Invalid nodes and/or groups in noderange: nosuch"),
+        ("getadapter -h", 0, "Usage: getadapter"),
+        ("getadapter -v", 0, "Version"),
+    ] {
+        let (out, err, ended) = Client::run(&cluster, line).await;
+        assert!(
+            (out + &err).to_lowercase().contains(&words.to_lowercase()) && ended == status,
+            "{line}: {err}"
+        );
+    }
+    assert!(rack.asked().is_empty() && cluster.task("n1").is_empty());
 }
