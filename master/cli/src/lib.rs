@@ -79,7 +79,9 @@ fn init(argv: &[String]) -> i32 {
     1
 }
 
-fn request(command: String, argv: Vec<String>) -> Run {
+/// The request for a command as it was typed, with what the master may know of this process.
+#[must_use]
+pub fn request(command: String, argv: Vec<String>) -> Run {
     let known = |name: &str| {
         name.starts_with("XCAT") || name.starts_with("DSH_") || matches!(name, "LANG" | "LC_ALL" | "TZ")
     };

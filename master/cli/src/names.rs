@@ -36,6 +36,7 @@ pub const LINKS: &[&str] = &[
     "tabdump",
     "tabgrep",
     "tabrestore",
+    "xcoll",
     "xdsh",
 ];
 

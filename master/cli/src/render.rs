@@ -98,6 +98,12 @@ impl<O: Write, E: Write> Render<O, E> {
         writeln!(self.err, "{message}")
     }
 
+    /// What was written, for those who gave the sinks.
+    #[must_use]
+    pub fn into_parts(self) -> (O, E) {
+        (self.out, self.err)
+    }
+
     /// Everything printed so far is on its way.
     ///
     /// # Errors

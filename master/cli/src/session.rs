@@ -4,6 +4,7 @@
 //! what was printed before a connection broke is not printed again.
 
 use std::future::ready;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,12 +24,15 @@ const CANCEL: Duration = Duration::from_secs(2);
 /// First and longest wait between two rounds over the masters.
 const WAITS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
-type Screen = Render<std::io::BufWriter<std::io::Stdout>, std::io::Stderr>;
-
 /// Runs `run` at the cluster and gives the exit status.
 pub async fn run(config: &Config, run: Run) -> i32 {
     let mut screen = Render::standard();
-    let masters = match Masters::new(config) {
+    run_on(config, run, &mut screen).await
+}
+
+/// [`run`] with output of its own.
+pub async fn run_on<O: Write, E: Write>(config: &Config, run: Run, screen: &mut Render<O, E>) -> i32 {
+    let mut masters = match Masters::new(config) {
         Ok(masters) => masters,
         Err(message) => {
             let _ = screen.complain(&format!("Error: {message}"));
@@ -36,20 +40,19 @@ pub async fn run(config: &Config, run: Run) -> i32 {
         }
     };
     let Ok(interrupt) = signal(SignalKind::interrupt()) else { return 1 };
-    let mut session =
-        Session { run, screen, stdin: Stdin::default(), interrupt, interrupted: false, sent: false };
-    let mut masters = masters;
+    let stdin = Stdin::default();
+    let mut session = Session { run, screen, stdin, interrupt, interrupted: false, sent: false };
     let status = session.keep_trying(&mut masters, Duration::from_secs(config.patience)).await;
     masters.farewell().await;
-    match session.screen.flush() {
+    match screen.flush() {
         Ok(()) => status,
         Err(_) => NO_READER,
     }
 }
 
-struct Session {
+struct Session<'a, O, E> {
     run: Run,
-    screen: Screen,
+    screen: &'a mut Render<O, E>,
     stdin: Stdin,
     interrupt: Signal,
     interrupted: bool,
@@ -66,7 +69,7 @@ enum Ended {
     Lost { heard: bool, why: String },
 }
 
-impl Session {
+impl<O: Write, E: Write> Session<'_, O, E> {
     async fn keep_trying(&mut self, masters: &mut Masters, patience: Duration) -> i32 {
         let mut give_up = Instant::now() + patience;
         let mut backoff = service::Backoff::new(WAITS.0, WAITS.1);

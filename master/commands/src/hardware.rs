@@ -81,9 +81,8 @@ fn rpower(ctx: &Ctx<'_>) -> Plan {
         Err(plan) => return plan,
     };
     let [range, word] = given.words.as_slice() else {
-        let mut output = Output::new();
-        output.text(RPOWER.usage);
-        return output.status(1).into();
+        // xCAT's status (observation w205).
+        return Plan::usage(RPOWER.usage, u8::from(!given.words.is_empty()));
     };
     if given.options.has("m") || given.options.has("t") || given.options.has("r") {
         return Plan::error(ctx, "rpower -m, -t and -r (wait for a status) are not supported");

@@ -160,10 +160,17 @@ async fn write_down(
     };
     match (done(&answer), answer.action) {
         (Ok(_), Some(id)) => Ok(Begun::As(id)),
+        // The request had begun its action before, at a master that is gone. A wait for adapters goes on
+        // under its number: it was made to be asked again.
         (Ok(_), None) => match core.read(|state| actions::of_request(state, task.run.request)) {
-            // A wait for adapters goes on under its old number: its client came back after a restart.
-            Some(action) if command.name == "getadapter" => Ok(Begun::As(action.id)),
-            // The same request was committed by an earlier master between our look and now.
+            Some(action) if command.name == "getadapter" => {
+                let cells = [("state", Phase::Running.word())];
+                let row = RowChange::set("actions", &[&action.id.to_string()], &cells);
+                match core.change(line, vec![row]).await {
+                    Ok(_) => Ok(Begun::As(action.id)),
+                    Err(trouble) => Ok(Begun::Refused(task.trouble(trouble, talk).await?)),
+                }
+            }
             _ => Err(End::Elsewhere(core.leader())),
         },
         (Err(trouble), _) => Ok(Begun::Refused(task.trouble(trouble, talk).await?)),

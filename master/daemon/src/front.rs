@@ -75,7 +75,14 @@ async fn clients(core: &Core, connection: &Connection, user: Option<&str>) {
         let caller = user.map(|user| Caller { user: user.to_owned(), address });
         let drain = core.drain.clone();
         drain.spawn("request", async move {
-            if let Err(error) = client(core, caller, exchange).await {
+            let drain = core.drain.clone();
+            let ended = tokio::select! {
+                biased;
+                // The client looks for another master and sends its request again.
+                () = drain.stopping() => return,
+                ended = client(core, caller, exchange) => ended,
+            };
+            if let Err(error) = ended {
                 debug!(%error, "request ended early");
             }
         });
