@@ -17,6 +17,9 @@ pub struct Options {
     /// Folder of a running `cargo xtask dev DIR`; without it a cluster of one is made for the time of the bench.
     #[arg(long)]
     dir: Option<std::path::PathBuf>,
+    /// Leave out the benches that are programs of their crates (many BMCs, many agents).
+    #[arg(long)]
+    no_programs: bool,
 }
 
 /// Runs of each timed command.
@@ -32,7 +35,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     cluster.timed("nodels of one node", RUNS, &["nodels", "bench0500"])?;
     cluster.timed("nodels of 1,000 nodes", RUNS, &["nodels", "bench"])?;
     cluster.timed("tabdump of 1,000 rows", RUNS, &["tabdump", "nodelist"])?;
-    cluster.fsyncs()?;
+    cluster.fsyncs(1)?;
+    cluster.fsyncs(20)?;
+    if options.no_programs {
+        return Ok(());
+    }
     let profile = crate::lab::profile();
     programs(workspace, &profile)
 }
@@ -115,7 +122,7 @@ impl Cluster {
 
     /// Counts the leader's fsyncs during acknowledged writes: there must be some, and fewer than writes when
     /// many are made at once.
-    fn fsyncs(&self) -> Result<()> {
+    fn fsyncs(&self, writers: u32) -> Result<()> {
         let members = std::fs::read_to_string(self.dir.join("members")).context("reading the members")?;
         let pid = members.split_whitespace().nth(1).context("no member")?.to_owned();
         let trace = self.dir.join("fsyncs");
@@ -124,10 +131,22 @@ impl Cluster {
         let mut child = strace.spawn().context("starting strace")?;
         wait_for_trace(&pid)?;
         let begun = Instant::now();
-        for number in 0..WRITES {
-            let node = format!("fsync{number:04}");
-            self.command(&["nodeadd", &node, "groups=bench"])?;
-        }
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..writers)
+                .map(|writer| {
+                    scope.spawn(move || -> Result<()> {
+                        for number in 0..WRITES / writers {
+                            let node = format!("fsync{writers:02}-{writer:02}-{number:03}");
+                            self.command(&["nodeadd", &node, "groups=bench"])?;
+                        }
+                        Ok(())
+                    })
+                })
+                .collect();
+            threads.into_iter().try_for_each(|thread| {
+                thread.join().map_err(|_| anyhow::anyhow!("a writer panicked")).and_then(|ended| ended)
+            })
+        })?;
         let took = begun.elapsed();
         // An interrupt lets strace detach and write everything.
         let strace =
@@ -137,9 +156,9 @@ impl Cluster {
         let count = syncs(&trace)?;
         println!(
             "{:<44} {:>9.1} ms {:>14}",
-            format!("nodeadd, one after the other ({WRITES})"),
+            format!("nodeadd, {WRITES} by {writers} writers"),
             took.as_secs_f64() * 1e3 / f64::from(WRITES),
-            format!("{:.2} fsyncs", count as f64 / f64::from(WRITES))
+            format!("{:.2} fsyncs", count as f64 / f64::from(WRITES)),
         );
         if count == 0 {
             bail!("writes were acknowledged without an fsync");

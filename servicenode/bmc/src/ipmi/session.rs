@@ -121,6 +121,8 @@ pub struct Session {
     message: u8,
     pending: Option<Pending>,
     tries: u32,
+    /// Openings begun again because a refused proof may have come from our own repetition.
+    doubts: u32,
     events: VecDeque<Event>,
 }
 
@@ -129,7 +131,7 @@ enum Stage {
     Capabilities,
     Open,
     Key { bmc: u32, random: [u8; 16] },
-    Proof { bmc: u32, keys: Keys, code: Vec<u8> },
+    Proof { bmc: u32, keys: Keys, code: Vec<u8>, doubtful: bool },
     Active(Active),
     Over,
 }
@@ -184,6 +186,7 @@ impl Session {
             message: 0,
             pending: None,
             tries: 0,
+            doubts: 0,
             events: VecDeque::new(),
         };
         let question = decode::capabilities_request(ADMINISTRATOR).encode(0);

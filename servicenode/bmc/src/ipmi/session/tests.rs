@@ -341,3 +341,36 @@ proptest! {
         }
     }
 }
+
+/// What a BMC says to a proof that it does not accept.
+fn bad_check(session: &Session) -> Vec<u8> {
+    let mut out = vec![session.tag, 0x0f, 0, 0];
+    out.extend(session.console.to_le_bytes());
+    packet::unsecured(packet::RAKP4, &out)
+}
+
+#[test]
+fn a_proof_refused_after_a_repeated_question_is_no_wrong_password() {
+    let mut now = Instant::now();
+    // capabilities, open session; message 1 of RAKP is out and its answer is late
+    let (mut session, mut bmc, first) = advanced(2, now);
+    now = session.deadline().unwrap();
+    session.tick(now);
+    sent(&mut session).unwrap();
+    session.receive(&bmc.answer(&first), now);
+    sent(&mut session).unwrap();
+    let refusal = bad_check(&session);
+    session.receive(&refusal, now);
+    let again = sent(&mut session).expect("it opens again instead of blaming the password");
+    let Packet::Plus(plus) = packet::parse(&again).unwrap() else { panic!("an opening") };
+    assert_eq!(plus.kind, packet::OPEN_REQUEST);
+}
+
+#[test]
+fn a_proof_refused_without_any_repetition_is_a_wrong_password() {
+    let now = Instant::now();
+    let (mut session, _, _) = advanced(3, now);
+    let refusal = bad_check(&session);
+    session.receive(&refusal, now);
+    assert_eq!(session.event(), Some(Event::Failed(Failure::Password)));
+}
