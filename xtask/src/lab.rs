@@ -4,6 +4,7 @@
 //! root), so nothing of it is seen by the host, several clones do not meet, and ending its first process ends
 //! everything. Inside, each master, service node, switch and machine has a network namespace of its own.
 
+mod acting;
 mod chassis;
 mod define;
 mod enter;
@@ -26,6 +27,7 @@ use crate::stage::{Budget, Note, Stages};
 use crate::workspace::Workspace;
 use crate::{image, packages, process};
 
+pub use acting::{Drawn, Wanted, raise};
 use place::Place;
 use plan::{Plan, Wish};
 

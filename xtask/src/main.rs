@@ -3,6 +3,7 @@
 //! Everything that a developer or a machine of the build service does is one of these: preparing the
 //! machine, checking, testing, measuring, running a throwaway cluster, running the virtual racks.
 
+mod acceptance;
 mod bench;
 mod check;
 mod crosscheck;
@@ -47,6 +48,8 @@ enum Task {
     Test(test::Options),
     /// Says where the manifests break the layer law of docs/architecture.md.
     Layers,
+    /// Proves on virtual racks what the project promises.
+    Acceptance(acceptance::Options),
     /// Measures what docs/performance.md promises.
     Bench(bench::Options),
     /// Masters on loopback with a throwaway CA and data in DIR, in the foreground until interrupted.
@@ -96,6 +99,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             }
             println!("The layer law holds.");
         }
+        Task::Acceptance(options) => return acceptance::run(&workspace, &options),
         Task::Bench(options) => bench::run(&workspace, &options)?,
         Task::Dev(options) => dev::run(&workspace, &options)?,
         Task::Links { dir } => {

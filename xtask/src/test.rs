@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::stage::{Budget, Note, Stages};
 use crate::workspace::Workspace;
-use crate::{check, crosscheck, image, lab, packages, process};
+use crate::{acceptance, check, crosscheck, image, lab, packages, process};
 
 /// Options of the test command.
 #[derive(Args)]
@@ -75,11 +75,18 @@ fn all(workspace: &Workspace, options: &Options, stages: &mut Stages, count: &mu
         count.passed += done;
         Ok(format!("{done} checks"))
     });
+    let proven = checked.and_then(|()| {
+        stages.run("acceptance", Budget::seconds(400), |note| {
+            let done = acceptance::daily_stage(workspace, note)?;
+            count.passed += done;
+            Ok(format!("{done} checks"))
+        })
+    });
     stages.run("lab: down", Budget::seconds(10), |_| {
         lab::down(workspace)?;
         Ok(String::new())
     })?;
-    checked
+    proven
 }
 
 fn tests(workspace: &Workspace, count: &mut Count) -> Result<String> {

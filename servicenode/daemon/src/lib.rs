@@ -8,6 +8,7 @@ pub mod agents;
 pub mod boots;
 pub mod bootstate;
 pub mod config;
+mod counters;
 pub mod dhcp_sock;
 mod downlink;
 mod enrol;
@@ -144,6 +145,8 @@ impl ServiceNode {
             drain: drain.clone(),
         });
         let (http, tftp) = Self::boot_services(&core).await?;
+        let counters = core.config.state_dir.join("counters");
+        drain.spawn("counters", counters::keep(counters, core.health.clone(), drain.clone()));
         drain.spawn("mirror", uplink::save_mirror(core.clone()));
         drain.spawn("reports", core.reports.clone().carry(drain.clone()));
         drain.spawn("agents", downlink::serve(core.clone(), core.endpoint.clone()));

@@ -223,7 +223,8 @@ pub fn output(place: &Place, at: &str, words: &[&str]) -> Result<std::process::O
     command.stdin(Stdio::null()).output().with_context(|| format!("running {} in the lab", words.join(" ")))
 }
 
-fn nsenter(place: &Place) -> Result<Command> {
+/// The beginning of a command that enters the running lab.
+pub fn nsenter(place: &Place) -> Result<Command> {
     let Some(first) = place.running() else { bail!("no lab runs (cargo xtask lab up)") };
     let mut command = Command::new("nsenter");
     command.arg("--target").arg(first.as_raw_nonzero().to_string());
