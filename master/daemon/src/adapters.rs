@@ -22,6 +22,7 @@ use wire::rack::{FanOut, FanOutEvent};
 
 use crate::actions::Live;
 use crate::core::Core;
+use crate::locks::Holder;
 use crate::machine::Committed;
 use crate::racks::{refused, seconds};
 
@@ -47,8 +48,12 @@ pub async fn run(core: &Core, plan: &Adapters, live: &Live) -> u8 {
     };
     let (said, mut says) = mpsc::channel(64);
     if !first.is_empty() {
-        let bring = bring(core.clone(), first, plan.reboot, live.about.id.unwrap_or(ActionId(0)), said);
-        core.drain.spawn("getadapter", bring);
+        let holder = Holder {
+            action: live.about.id.map_or(0, |id| id.0),
+            command: live.about.command.clone(),
+            user: live.about.user.clone(),
+        };
+        core.drain.spawn("getadapter", bring(core.clone(), first, plan.reboot, holder, said));
     }
     while !waiter.pending.is_empty() {
         tokio::select! {
@@ -268,14 +273,15 @@ const NO_MGT: &str = "mgt configuration can not be found.";
 
 /// Makes nodes tell their adapters: a connected agent is asked; any other node boots the discovery image,
 /// but one that runs only where a reboot was allowed. Runs on when the client is gone.
-async fn bring(core: Core, nodes: Vec<String>, reboot: bool, action: ActionId, said: mpsc::Sender<String>) {
+async fn bring(core: Core, nodes: Vec<String>, reboot: bool, holder: Holder, said: mpsc::Sender<String>) {
+    let action = ActionId(holder.action);
     let connected = core.racks.connected();
     let (asked, away): (Vec<String>, Vec<String>) =
         nodes.into_iter().partition(|node| connected.contains(node));
     let boot = async {
         let away = without_power(&core, away).await;
         let away = if reboot { away } else { not_running(&core, away, action).await };
-        boot(&core, away, action, &said).await;
+        boot(&core, away, &holder, &said).await;
     };
     tokio::join!(ask(&core, asked, action), boot);
 }
@@ -313,7 +319,14 @@ async fn not_running(core: &Core, nodes: Vec<String>, action: ActionId) -> Vec<S
     off
 }
 
-async fn boot(core: &Core, nodes: Vec<String>, action: ActionId, said: &mpsc::Sender<String>) {
+async fn boot(core: &Core, nodes: Vec<String>, holder: &Holder, said: &mpsc::Sender<String>) {
+    // Nobody else changes the power of these machines meanwhile.
+    let (mut held, refused) = core.locks.take(&nodes, holder);
+    for (node, other) in refused {
+        let text = format!("action {} ({}, by {}) holds this node", other.action, other.command, other.user);
+        close(core, vec![node], &text).await;
+    }
+    let nodes = held.nodes().to_vec();
     if nodes.is_empty() {
         return;
     }
@@ -321,8 +334,11 @@ async fn boot(core: &Core, nodes: Vec<String>, action: ActionId, said: &mpsc::Se
         close(core, nodes, &error.to_string()).await;
         return;
     }
-    let mut events = order(core, NodeOp::BootGenesis, nodes, BMC, action);
+    let mut events = order(core, NodeOp::BootGenesis, nodes, BMC, ActionId(holder.action));
     while let Some((node, event)) = next(&mut events).await {
+        if !matches!(event, Event::Output { .. }) {
+            held.release(&node);
+        }
         match event {
             Event::Reply(_) | Event::Exit(0) => {
                 // Who asked may be gone.

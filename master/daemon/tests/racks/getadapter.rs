@@ -1,5 +1,6 @@
 //! getadapter from the command line to the nodes and back (spec/seeds.md 3.4).
 
+use master::locks::Holder;
 use state::RowChange;
 use wire::agent::Report;
 use wire::hardware::{Adapter, LinkState};
@@ -382,4 +383,20 @@ async fn without_a_range_with_an_unknown_one_or_for_help_nothing_is_opened() {
         );
     }
     assert!(rack.asked().is_empty() && cluster.task("n1").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_power_another_action_changes_is_not_booted() {
+    let (cluster, rack) = rack(&["n1"]).await;
+    let holder = Holder { action: 77, command: "rpower n1 cycle".into(), user: "ann".into() };
+    let (held, _) = cluster.core().locks.take(&["n1".into()], &holder);
+    let (_, err, status) = Client::run(&cluster, "getadapter n1").await;
+    assert_eq!(
+        (err.as_str(), status),
+        ("n1: [c1]: Error: action 77 (rpower n1 cycle, by ann) holds this node\n", 1)
+    );
+    drop(held);
+    let mut client = waiting(&cluster, &rack, "getadapter n1", &["n1"]).await;
+    rack.answer("n1").await;
+    assert_eq!((client.finish().await, rack.boots("n1")), (0, 1));
 }

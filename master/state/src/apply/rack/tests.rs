@@ -148,3 +148,20 @@ fn a_configuration_rises_with_the_changes_that_touch_it_and_no_others() {
     store.change(vec![RowChange::set("site", &["domain"], &[("value", "x.org")])]);
     assert_eq!(store.state.config_revision("n2"), store.state.revision());
 }
+
+#[test]
+fn each_of_ten_thousand_waits_costs_less_than_a_kilobyte() {
+    let names: Vec<String> = (0..10_000).map(|number| format!("n{number:06}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut store = nodes(&names);
+    let before: usize = store.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    for names in names.chunks(1000) {
+        store.rack(1, vec![open(1, names)]);
+    }
+    // Each is stored as a row and once more in the history.
+    let after: usize = store.pairs.iter().map(|(key, value)| key.len() + value.len()).sum();
+    assert!((after - before) / names.len() < 1024, "{} bytes", (after - before) / names.len());
+    let due = crate::discovery::waits::due(&store.state, 1, 999);
+    assert!(due.waiting && !due.now);
+    assert!(crate::discovery::waits::due(&store.state, 1, 1_001).now);
+}
