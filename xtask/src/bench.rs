@@ -46,9 +46,12 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
 
 /// Benches that are programs of their crates.
 fn programs(workspace: &Workspace, profile: &str) -> Result<()> {
-    for (package, example) in [("bmc", "bmc-bench"), ("servicenode", "fanout-bench")] {
-        let known = workspace.root.join("servicenode").join(if package == "bmc" { "bmc" } else { "daemon" });
-        if !known.join("examples").join(format!("{example}.rs")).exists() {
+    for (package, folder, example) in [
+        ("sim", "tests/sim", "bmc-bench"),
+        ("storage", "master/storage", "propose"),
+        ("agent", "nodeagent/agent", "many-agents"),
+    ] {
+        if !workspace.root.join(folder).join("examples").join(format!("{example}.rs")).exists() {
             continue;
         }
         let mut cargo =

@@ -18,6 +18,14 @@ pub fn run(workspace: &Workspace, write: bool) -> Result<ExitCode> {
 
 /// The stages of the check, also part of the test command.
 pub fn stages_of(workspace: &Workspace, stages: &mut Stages, write: bool) -> Result<()> {
+    stages.run("generated documents", Budget::seconds(5), |_| none(docs::check(workspace, write)?))?;
+    stages.run("format", Budget::seconds(10), |_| {
+        let mut cargo = workspace.cargo(&["fmt", "--all", "--check"])?;
+        process::logged(&mut cargo, &workspace.target.join("xtask/fmt.log"))?;
+        Ok(String::new())
+    })?;
+    stages.run("layers", Budget::seconds(20), |_| none(layers::check(workspace)?))?;
+    stages.run("frozen messages", Budget::seconds(5), |_| none(frozen::check(workspace)?))?;
     stages.run("RocksDB library", Budget::seconds(900), |note| {
         if rocksdb::ready(workspace)? {
             return Ok("there".into());
@@ -26,14 +34,6 @@ pub fn stages_of(workspace: &Workspace, stages: &mut Stages, write: bool) -> Res
         rocksdb::ensure(workspace)?;
         Ok("built".into())
     })?;
-    stages.run("format", Budget::seconds(10), |_| {
-        let mut cargo = workspace.cargo(&["fmt", "--all", "--check"])?;
-        process::logged(&mut cargo, &workspace.target.join("xtask/fmt.log"))?;
-        Ok(String::new())
-    })?;
-    stages.run("layers", Budget::seconds(20), |_| none(layers::check(workspace)?))?;
-    stages.run("frozen messages", Budget::seconds(5), |_| none(frozen::check(workspace)?))?;
-    stages.run("generated documents", Budget::seconds(5), |_| none(docs::check(workspace, write)?))?;
     stages.run("lints", Budget::seconds(600), |_| {
         let mut cargo = workspace.cargo(&[
             "clippy",

@@ -1,5 +1,7 @@
 //! Other people's programs against ours, in the running lab: each must agree.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, bail};
 
 use crate::lab::inside;
@@ -30,6 +32,8 @@ const CHECKS: &[(&str, Check)] = &[
     ("tftp: a loader is the same byte for byte", tftp),
     ("snmpwalk: every cabled machine stands at its port", snmpwalk),
     ("perfdhcp: 100 clients, none dropped", perfdhcp),
+    ("power: off, on and boot really end and start a machine", power_is_real),
+    ("boot device: honored once", boot_device_once),
 ];
 
 /// `rpower stat` and ipmitool say the same of every machine.
@@ -126,4 +130,70 @@ fn perfdhcp(lab: &crate::lab::Inside) -> Result<()> {
         bail!("perfdhcp: {}\n{text}{}", output.status, String::from_utf8_lossy(&output.stderr));
     }
     Ok(())
+}
+
+/// How long a soft node may take from power-on to its report.
+const BOOT: Duration = Duration::from_secs(60);
+
+fn first_soft(lab: &crate::lab::Inside) -> Result<crate::lab::Seen> {
+    lab.machines().find(|machine| machine.soft).context("no soft node")
+}
+
+/// Waits for a condition; says what did not come true.
+fn wait(what: &str, mut come_true: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + BOOT;
+    while Instant::now() < deadline {
+        if come_true()? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    bail!("within {} s: {what}", BOOT.as_secs())
+}
+
+fn agent_runs(lab: &crate::lab::Inside, node: &str) -> Result<bool> {
+    let output = lab.output("core", &["xdsh", node, "-t", "5", "true"])?;
+    Ok(output.status.success())
+}
+
+fn power_is_real(lab: &crate::lab::Inside) -> Result<()> {
+    let machine = first_soft(lab)?;
+    let node = machine.name.as_str();
+    wait("its agent answers", || agent_runs(lab, node))?;
+    let first = lab.boot_id(node)?;
+    lab.run("core", &["rpower", node, "off"])?;
+    power_agrees(lab, "3", false)?;
+    if lab.process_of(node)?.is_some() {
+        bail!("{node} is off, but its process runs");
+    }
+    lab.run("core", &["rpower", node, "on"])?;
+    power_agrees(lab, "17", false)?;
+    wait("its agent answers after 'on'", || agent_runs(lab, node))?;
+    let (second, process) = (lab.boot_id(node)?, lab.process_of(node)?);
+    lab.run("core", &["rpower", node, "boot"])?;
+    wait("another process and boot id after 'boot'", || {
+        Ok(lab.boot_id(node).is_ok_and(|third| third != second) && lab.process_of(node)? != process)
+    })?;
+    wait("its agent answers after 'boot'", || agent_runs(lab, node))?;
+    if first == second {
+        bail!("{node} was off and on, but its boot id is the same");
+    }
+    Ok(())
+}
+
+fn boot_device_once(lab: &crate::lab::Inside) -> Result<()> {
+    let machine = first_soft(lab)?;
+    let node = machine.name.as_str();
+    let before = lab.boot_id(node)?;
+    let network_boots = |lab: &crate::lab::Inside| lab.journal(node).matches("stage dhcp").count();
+    lab.run("core", &["rsetboot", node, "hd"])?;
+    let count = network_boots(lab);
+    lab.run("core", &["rpower", node, "boot"])?;
+    wait("it looks for its disk", || Ok(lab.journal(node).contains("nothing to start from")))?;
+    if network_boots(lab) != count {
+        bail!("{node} was told to boot its disk, but asked the network");
+    }
+    lab.run("core", &["rpower", node, "boot"])?;
+    wait("it boots from the network again", || Ok(lab.boot_id(node).is_ok_and(|id| id != before)))?;
+    wait("its agent answers", || agent_runs(lab, node))
 }

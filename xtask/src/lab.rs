@@ -371,6 +371,25 @@ impl Inside {
         self.place.path(&format!("check-{name}")).display().to_string()
     }
 
+    /// The boot id of a soft node's present or last boot.
+    pub fn boot_id(&self, machine: &str) -> Result<String> {
+        let path = self.place.path("machines").join(machine).join("memory/proc/sys/kernel/random/boot_id");
+        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// What a soft node wrote about its boots.
+    pub fn journal(&self, machine: &str) -> String {
+        std::fs::read_to_string(self.place.log(&format!("{machine}.node"))).unwrap_or_default()
+    }
+
+    /// The process that is a soft node, while it has power.
+    pub fn process_of(&self, machine: &str) -> Result<Option<String>> {
+        let settings = self.place.path("machines").join(machine).join("machine.json").display().to_string();
+        let output = self.output(network::CORE, &["pgrep", "-f", &format!("^unshare .*{settings}")])?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        Ok((!text.is_empty()).then_some(text))
+    }
+
     /// A file of the discovery image as it is served.
     pub fn genesis(&self, name: &str) -> String {
         self.place.path("genesis").join(name).display().to_string()

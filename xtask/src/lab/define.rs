@@ -1,6 +1,6 @@
 //! The lab's nodes in the tables, made with the public commands, which are shown.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
 
@@ -26,7 +26,13 @@ pub fn run(place: &Place, plan: &Plan, events: &Events) -> Result<String> {
 
 /// Powers the defined machines on.
 pub fn power_on(place: &Place) -> Result<()> {
+    std::fs::write(place.path("power-on"), seconds_of_day(SystemTime::now()).to_string())?;
     place.run_at(CORE, &["rpower", "machines", "on"]).map(drop)
+}
+
+/// Seconds since midnight, universal time.
+fn seconds_of_day(time: SystemTime) -> f64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() % 86_400.0)
 }
 
 /// All commands, in order.

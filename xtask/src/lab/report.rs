@@ -64,7 +64,16 @@ fn machines(place: &Place, plan: &Plan) -> Result<()> {
             node.port,
             machine.mac,
             machine.serial,
-            stages(place, &machine.name)
+            if machine.kind == Kind::Soft {
+                stages(place, &machine.name)
+            } else {
+                seen_by_service_node(
+                    place,
+                    &plan.machine(&node.name)?.0.service_node(),
+                    &machine.mac,
+                    &node.name,
+                )
+            }
         );
     }
     let strangers = plan.machines().filter(|machine| !machine.defined).count();
@@ -80,6 +89,31 @@ fn stages(place: &Place, machine: &str) -> String {
     let last = text.rsplit("stage power-on").next().unwrap_or_default();
     let times: Vec<&str> = last.lines().filter_map(|line| line.strip_prefix("stage ")).collect();
     times.join(", ")
+}
+
+/// When the service node first met a machine after power-on, from its log: `script 9.1, agent 31.0`.
+fn seen_by_service_node(place: &Place, service_node: &str, mac: &str, node: &str) -> String {
+    let log = std::fs::read_to_string(place.log(service_node)).unwrap_or_default();
+    let begun = std::fs::read_to_string(place.path("power-on")).unwrap_or_default();
+    let Ok(begun) = begun.trim().parse::<f64>() else { return String::new() };
+    let stage = |name: &str, event: &str, who: &str| {
+        let line = log.lines().find(|line| line.contains(event) && line.contains(who))?;
+        let seconds = (time_of_day(line)? - begun).rem_euclid(86_400.0);
+        Some(format!("{name} {seconds:.1}"))
+    };
+    let stages = [
+        stage("script", "boot text", &format!("mac={mac}")),
+        stage("agent", "admitted", &format!("node={node} ")),
+    ];
+    stages.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+/// Seconds since midnight of a log line that begins with `2026-11-20T11:10:43.102877Z`.
+fn time_of_day(line: &str) -> Option<f64> {
+    let time = line.split_once('T')?.1.split_once('Z')?.0;
+    let mut parts = time.split(':').map(str::parse::<f64>);
+    let (hours, minutes, seconds) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
+    Some(hours * 3600.0 + minutes * 60.0 + seconds)
 }
 
 fn memory(place: &Place, plan: &Plan) {
@@ -137,4 +171,15 @@ pub fn disk(workspace: &Workspace) -> String {
         megabytes(&workspace.cache),
         workspace.cache.display()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_a_log_line_is_read() {
+        assert_eq!(time_of_day("2026-11-20T01:00:02.5Z  INFO x"), Some(3602.5));
+        assert_eq!(time_of_day("no time here"), None);
+    }
 }

@@ -37,6 +37,11 @@ async fn main() -> Result<ExitCode> {
     let from = From::of(&std::env::var("MARGAY_BOOT").unwrap_or_default());
     let journal = Journal::begin(&settings.log);
     soft::link_up(&settings).await.context("raising the link")?;
+    // Only where the machine has a name of its own (`unshare --uts`): the host's must not change.
+    if std::process::id() == 1 {
+        let named = tokio::process::Command::new("hostname").arg("genesis").status().await;
+        named.context("naming the machine")?;
+    }
     let machine = Machine { settings, journal };
     let code = machine.run(from).await?;
     machine.journal.say(if code == RESTART { "restarts" } else { "switches itself off" });
