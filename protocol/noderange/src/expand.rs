@@ -15,6 +15,12 @@ use crate::select::{Selector, compile};
 pub const MAX_NAMES: usize = 250_000;
 /// How often a word may be expanded into other words.
 const MAX_REWRITES: usize = 32;
+/// Words looked at for one expression: ranges that come out empty cost time too.
+const MAX_WORK: usize = 4 * MAX_NAMES;
+/// Deepest nesting of files in files: a file may name itself.
+const MAX_FILES: usize = 8;
+/// Longest word that brackets may make. A name has at most 255 bytes, a range two of them.
+const MAX_WORD: usize = 4096;
 
 /// What the world knows: the tables of the master, or nothing at all (see [`generic`]).
 pub trait Groups {
@@ -76,7 +82,7 @@ pub struct Missing {
 
 /// Looks an expression up. `Err` only for what cannot be answered; missing names are part of the answer.
 pub fn expand<'a>(expr: &Expr, groups: &'a dyn Groups, options: &Options) -> Result<Expansion<'a>, Error> {
-    let mut run = Run { groups: Some(groups), options, missing: Vec::new(), made: 0, position: 1 };
+    let mut run = Run { groups: Some(groups), options, missing: Vec::new(), made: 0, work: 0, position: 1 };
     let nodes = run.list(expr, 0)?;
     Ok(Expansion { nodes: nodes.into_iter().collect(), missing: run.missing })
 }
@@ -84,7 +90,7 @@ pub fn expand<'a>(expr: &Expr, groups: &'a dyn Groups, options: &Options) -> Res
 /// Expands by syntax alone, as the commands that create nodes do: every word is a name.
 pub fn generic(text: &str, options: &Options) -> Result<Vec<String>, Error> {
     let expr = parse(text)?;
-    let mut run = Run { groups: None, options, missing: Vec::new(), made: 0, position: 1 };
+    let mut run = Run { groups: None, options, missing: Vec::new(), made: 0, work: 0, position: 1 };
     Ok(run.list(&expr, 0)?.into_iter().map(Cow::into_owned).collect())
 }
 
@@ -96,6 +102,7 @@ struct Run<'a, 'o> {
     options: &'o Options,
     missing: Vec<Missing>,
     made: usize,
+    work: usize,
     position: usize,
 }
 
@@ -175,6 +182,9 @@ impl<'a> Run<'a, '_> {
     /// One noderange a line; a line that begins with `#` or `^` is skipped, and each ends at a colon or a blank.
     fn file(&mut self, path: &str, out: &mut Set<'a>, files: usize) -> Result<(), Error> {
         let Some(groups) = self.groups else { return Ok(()) };
+        if files == MAX_FILES {
+            return Err(Error::TooDeep { position: self.position, limit: MAX_FILES });
+        }
         let text = match groups.file(path) {
             File::Unknown => return Err(Error::NeedFile(path.to_owned())),
             File::Missing => return Ok(()),
@@ -189,7 +199,8 @@ impl<'a> Run<'a, '_> {
     }
 
     fn word(&mut self, text: &str, out: &mut Set<'a>, rewrites: usize) -> Result<(), Error> {
-        if rewrites > MAX_REWRITES {
+        self.work += 1;
+        if rewrites > MAX_REWRITES || self.work > MAX_WORK {
             return Err(self.too_many());
         }
         if let Some(groups) = self.groups
@@ -265,6 +276,9 @@ impl<'a> Run<'a, '_> {
                     None => (piece, ""),
                 };
                 word.push_str(&format!("{start}{value}{tail}{op}"));
+                if word.len() > MAX_WORD {
+                    return Err(self.too_many());
+                }
             }
             if !more {
                 self.word(&word, out, rewrites + 1)?;

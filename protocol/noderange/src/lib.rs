@@ -31,7 +31,7 @@ pub enum Error {
         /// Character position of the parenthesis, counted from 1.
         position: usize,
     },
-    /// Parentheses nested deeper than [`MAX_DEPTH`].
+    /// Parentheses nested deeper than [`MAX_DEPTH`], or files that name each other.
     #[error("noderange is nested deeper than {limit} at position {position}")]
     TooDeep {
         /// Character position, counted from 1.

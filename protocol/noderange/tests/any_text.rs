@@ -5,7 +5,7 @@ use noderange::{MAX_NAMES, Options, fold, generic, parse};
 use proptest::prelude::*;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn any_text_has_an_answer(text in "[a-c0-3\\[\\](),@:^/~=!+'\" -]{0,40}") {

@@ -39,6 +39,7 @@ impl Groups for World {
     fn file(&self, path: &str) -> File<'_> {
         match path {
             "/list" => File::Text(Cow::Borrowed("n1\n#n2\n^/list\nn3: comment\n")),
+            "/loop" => File::Text(Cow::Borrowed("n1,^/loop\n")),
             "/later" => File::Unknown,
             _ => File::Missing,
         }
@@ -93,10 +94,22 @@ fn a_file_that_was_not_given_is_asked_for() {
 }
 
 #[test]
+fn a_file_that_names_itself_is_refused() {
+    let world = World::new();
+    let expr = parse("^/loop").expect("well formed");
+    assert!(matches!(expand(&expr, &world, &Options::default()), Err(Error::TooDeep { .. })));
+}
+
+#[test]
 fn a_bomb_is_refused() {
     for text in ["n[1-9999999999]", "n1+9999999999", "n[1-999][1-999][1-999]x", "n1-n18446744073709551615"] {
         assert!(matches!(generic(text, &Options::default()), Err(Error::TooMany { .. })), "{text}");
     }
+    // Each pair of brackets multiplies the length of the word; ranges without names cost time.
+    let growing = format!("a{}", "[---]".repeat(40));
+    assert!(matches!(generic(&growing, &Options::default()), Err(Error::TooMany { .. })));
+    let empty = "n[1-200000]m[9-1]";
+    assert!(generic(empty, &Options::default()).is_ok_and(|names| names.is_empty()));
     let deep = "(".repeat(200);
     assert!(matches!(parse(&deep), Err(Error::TooDeep { .. })));
     let brackets = format!("n{}", "[1-2]".repeat(64));
