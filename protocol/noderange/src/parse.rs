@@ -156,11 +156,20 @@ fn join_stray_closings(tokens: Vec<Token>) -> Vec<Token> {
                 }
             }
             Kind::Close => {
-                let position = out.get(settled).map_or(token.position, |first| first.position);
-                let mut text = spell(&out[settled..]);
+                // One word so far is added to where it stands: a thousand of these cost no more than one.
+                let (mut text, position) = match out.pop() {
+                    Some(Token { kind: Kind::Word(word), position }) if out.len() == settled => {
+                        (word, position)
+                    }
+                    last => {
+                        out.extend(last);
+                        let position = out.get(settled).map_or(token.position, |first| first.position);
+                        (spell(&out[settled..]), position)
+                    }
+                };
                 text.push(')');
-                if let Some(Kind::Word(more)) = tokens.peek().map(|next| next.kind.clone()) {
-                    text.push_str(&more);
+                if let Some(Kind::Word(more)) = tokens.peek().map(|next| &next.kind) {
+                    text.push_str(more);
                     tokens.next();
                 }
                 out.truncate(settled);
