@@ -26,6 +26,7 @@ pub fn run(workspace: &Workspace, note: &Note) -> Result<u64> {
 type Check = fn(&crate::lab::Inside) -> Result<()>;
 
 const CHECKS: &[(&str, Check)] = &[
+    ("the tables say what was drawn", as_drawn),
     ("ipmitool, cipher suite 3, power of every machine", |lab| power_agrees(lab, "3", true)),
     ("ipmitool, cipher suite 17, power of every soft node", |lab| power_agrees(lab, "17", false)),
     ("curl: boot script and files", curl),
@@ -35,6 +36,32 @@ const CHECKS: &[(&str, Check)] = &[
     ("power: off, on and boot really end and start a machine", power_is_real),
     ("boot device: honored once", boot_device_once),
 ];
+
+/// Serial number, model, address and port of every node are those of the machine on its cable.
+fn as_drawn(lab: &crate::lab::Inside) -> Result<()> {
+    let said = lab.run("core", &["nodels", "machines", "vpd.serial", "vpd.mtm", "mac.mac", "switch.port"])?;
+    let said: std::collections::BTreeSet<&str> = said.lines().collect();
+    let mut drawn = Vec::new();
+    for machine in lab.machines() {
+        let found = lab.cabled_to(&machine.name)?;
+        for (column, value) in [
+            ("vpd.serial", found.serial.clone()),
+            ("vpd.mtm", format!("Margay:{}", found.model)),
+            ("mac.mac", found.mac.clone()),
+            ("switch.port", found.port.clone()),
+        ] {
+            drawn.push(format!("{}: {column}: {value}", machine.name));
+        }
+    }
+    let missing: Vec<&String> = drawn.iter().filter(|line| !said.contains(line.as_str())).collect();
+    if !missing.is_empty() {
+        bail!("drawn, but not said: {missing:?}");
+    }
+    if said.len() != drawn.len() {
+        bail!("{} lines were drawn, {} are said", drawn.len(), said.len());
+    }
+    Ok(())
+}
 
 /// `rpower stat` and ipmitool say the same of every machine.
 fn power_agrees(lab: &crate::lab::Inside, suite: &str, virtual_too: bool) -> Result<()> {

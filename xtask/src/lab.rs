@@ -323,6 +323,18 @@ pub struct Seen {
     pub rack: String,
 }
 
+/// What discovery must find out about a node.
+pub struct Cabled {
+    /// Serial number.
+    pub serial: String,
+    /// Model.
+    pub model: String,
+    /// Address of the adapter.
+    pub mac: String,
+    /// Switch port.
+    pub port: String,
+}
+
 /// The lab that runs.
 pub fn inside(workspace: &Workspace) -> Result<Inside> {
     let place = Place::of(workspace)?;
@@ -344,6 +356,17 @@ impl Inside {
                 switch: rack.address(0, 2),
                 rack: rack.switch(),
             })
+        })
+    }
+
+    /// The machine that hangs on a node's port: serial, model, address, and that port.
+    pub fn cabled_to(&self, node: &str) -> Result<Cabled> {
+        let machine = self.plan.at_port_of(node)?;
+        Ok(Cabled {
+            serial: machine.serial.clone(),
+            model: machine.model.clone(),
+            mac: machine.mac.clone(),
+            port: machine.cabled.clone(),
         })
     }
 
