@@ -90,7 +90,7 @@ impl Racks {
     /// [`Trouble`].
     pub async fn report(&self, event: RackEvent) -> Result<Answered, Trouble> {
         let answer = self.queue(event).await?;
-        answer.await.unwrap_or_else(|_| Err(Trouble::Unknown))
+        answer.await.unwrap_or(Err(Trouble::Unknown))
     }
 
     /// Puts an event into the queue; the answer comes when it is applied here.
