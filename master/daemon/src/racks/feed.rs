@@ -142,6 +142,11 @@ pub(super) async fn feed(
     let masters = core.config.members().into_iter().map(|member| member.address).collect();
     sender.send(&Down::Masters(masters)).await?;
     let mut latest = core.racks.feed().latest.subscribe();
+    // What is known already is noted first: it would be sent twice otherwise.
+    let known = core.read(state::State::revision);
+    if latest.wait_for(|noted| *noted >= known).await.is_err() {
+        return Ok(());
+    }
     let mut sent = mirror.0;
     let mut greeted = false;
     loop {

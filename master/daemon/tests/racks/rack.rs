@@ -153,10 +153,9 @@ async fn order(mut exchange: Exchange, nodes: Arc<Mutex<Nodes>>) {
         let event = match &order.op {
             NodeOp::Exec(exec) => {
                 let mut text = exec.command.clone().into_bytes();
-                while exec.stdin {
-                    match receiver.recv::<FanOutInput>().await {
-                        Ok(Some(FanOutInput::Stdin(bytes))) => text.extend(bytes),
-                        _ => break,
+                if exec.stdin {
+                    while let Ok(Some(FanOutInput::Stdin(bytes))) = receiver.recv().await {
+                        text.extend(bytes);
                     }
                 }
                 let output =
