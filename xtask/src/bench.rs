@@ -17,6 +17,9 @@ pub struct Options {
     /// Folder of a running `cargo xtask dev DIR`; without it a cluster of one is made for the time of the bench.
     #[arg(long)]
     dir: Option<std::path::PathBuf>,
+    /// Measure many machines, too: puts a lab of 300 soft nodes up for the time of the bench.
+    #[arg(long)]
+    lab: bool,
     /// Leave out the benches that are programs of their crates (many BMCs, many agents).
     #[arg(long)]
     no_programs: bool,
@@ -37,11 +40,43 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     cluster.timed("tabdump of 1,000 rows", RUNS, &["tabdump", "nodelist"])?;
     cluster.fsyncs(1)?;
     cluster.fsyncs(20)?;
-    if options.no_programs {
-        return Ok(());
+    drop(cluster);
+    if !options.no_programs {
+        programs(workspace, &crate::lab::profile())?;
     }
-    let profile = crate::lab::profile();
-    programs(workspace, &profile)
+    if options.lab {
+        racks(workspace)?;
+    }
+    Ok(())
+}
+
+/// Many machines at once, in a lab of 300 soft nodes.
+fn racks(workspace: &Workspace) -> Result<()> {
+    crate::lab::build_programs(workspace)?;
+    crate::image::build(workspace)?;
+    crate::lab::down(workspace)?;
+    let result = crate::lab::many(workspace, 150).and_then(|()| {
+        let lab = crate::lab::inside(workspace)?;
+        println!("{:<44} {:>12}", "300 soft nodes", "best of 5");
+        for words in [
+            &["rpower", "machines", "stat"][..],
+            &["xdsh", "r1n01-r1n100,r2n01-r2n100", "true"],
+            &["xdsh", "machines", "true"],
+            &["getadapter", "machines", "-f"],
+            &["nodels", "machines", "vpd.serial", "mac.mac"],
+        ] {
+            let mut best = std::time::Duration::MAX;
+            for _ in 0..5 {
+                let begun = Instant::now();
+                lab.run("core", words)?;
+                best = best.min(begun.elapsed());
+            }
+            println!("{:<44} {:>9.1} ms", words.join(" "), best.as_secs_f64() * 1e3);
+        }
+        Ok(())
+    });
+    crate::lab::down(workspace)?;
+    result
 }
 
 /// Benches that are programs of their crates.

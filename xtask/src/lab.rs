@@ -419,25 +419,37 @@ impl Inside {
     }
 }
 
+/// A lab of two racks with many soft nodes, for measuring.
+pub fn many(workspace: &Workspace, nodes: u16) -> Result<()> {
+    let wishes = Up { nodes, vms: 0, ..Up::small() };
+    bring_up(workspace, &Place::of(workspace)?, &wishes, &mut Stages::new())
+}
+
+impl Up {
+    /// One master and two racks, each with three soft nodes and a virtual machine, already built.
+    fn small() -> Self {
+        Self {
+            masters: 1,
+            racks: 2,
+            nodes: 3,
+            vms: 1,
+            strangers: 0,
+            seed: None,
+            swap: Vec::new(),
+            no_power: false,
+            patience: 600,
+            no_build: true,
+            yes: true,
+        }
+    }
+}
+
 /// A small lab for the test command: every kind of machine once, everything recognized as drawn.
 pub fn smoke(workspace: &Workspace, note: &Note) -> Result<String> {
     down(workspace)?;
     note.say("1 master, 2 racks of 3 soft nodes and 1 virtual machine");
-    let wishes = Up {
-        masters: 1,
-        racks: 2,
-        nodes: 3,
-        vms: 1,
-        strangers: 0,
-        seed: None,
-        swap: Vec::new(),
-        no_power: false,
-        patience: 600,
-        no_build: true,
-        yes: true,
-    };
     let place = Place::of(workspace)?;
-    bring_up(workspace, &place, &wishes, &mut Stages::new())?;
+    bring_up(workspace, &place, &Up::small(), &mut Stages::new())?;
     let machines = place.plan()?.machines().count();
     Ok(format!("{machines} machines discovered as drawn"))
 }
