@@ -84,7 +84,7 @@ fn programs(workspace: &Workspace, profile: &str) -> Result<()> {
     for (package, folder, example) in [
         ("sim", "tests/sim", "bmc-bench"),
         ("storage", "master/storage", "propose"),
-        ("agent", "nodeagent/agent", "many-agents"),
+        ("rack", "tests/rack", "many-agents"),
     ] {
         if !workspace.root.join(folder).join("examples").join(format!("{example}.rs")).exists() {
             continue;

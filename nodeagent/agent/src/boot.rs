@@ -15,6 +15,7 @@ const LLDP: Duration = Duration::from_secs(35);
 pub const USAGE: &str = "\
 usage: margay-agent [--root DIR] [--state DIR] [--cmdline FILE] [--phase genesis|system]
                     [--service-node ADDRESS:PORT]... [--ca-pin HEX] [--no-network]
+       margay-agent --probe [DIR]    prints what the machine is made of
   --root DIR          where the machine's files are (default /)
   --state DIR         where the identity is kept (default ROOT/var/lib/margay)
   --cmdline FILE      the kernel command line (default ROOT/proc/cmdline, else /proc/cmdline)

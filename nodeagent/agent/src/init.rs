@@ -203,7 +203,11 @@ fn supervise() -> Outcome {
     let own = std::env::current_exe().unwrap_or_else(|_| "/init".into());
     loop {
         let mut agent = Command::new(&own);
-        agent.arg0("margay-agent").args(["--phase", "genesis"]).env("MARGAY_CONSOLE", CONSOLE);
+        agent
+            .arg0("margay-agent")
+            .args(["--phase", "genesis"])
+            .env("MARGAY_CONSOLE", CONSOLE)
+            .env("NO_COLOR", "1");
         let child = match agent.spawn() {
             Ok(child) => Pid::from_child(&child),
             Err(error) => {

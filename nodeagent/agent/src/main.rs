@@ -26,6 +26,11 @@ fn main() -> ExitCode {
         print!("{}", boot::USAGE);
         return ExitCode::SUCCESS;
     }
+    if word == "--probe" {
+        let root = std::env::args().nth(2).unwrap_or_else(|| "/".to_owned());
+        println!("{:#?}", agent::probe::hardware(std::path::Path::new(&root), ""));
+        return ExitCode::SUCCESS;
+    }
     if word == "--version" {
         println!("margay-agent {}", env!("CARGO_PKG_VERSION"));
         return ExitCode::SUCCESS;

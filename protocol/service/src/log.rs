@@ -19,7 +19,8 @@ pub fn init(default: &str) -> Option<String> {
         _ => (EnvFilter::new(default), None),
     };
     // Under systemd the journal adds the time; on a terminal the colors help.
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let terminal = !plain && std::io::IsTerminal::is_terminal(&std::io::stderr());
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -11,11 +11,11 @@ use std::time::Duration;
 use agent::Outcome;
 use anyhow::{Context, Result, bail};
 use link::pki::{self, Authority};
-use link::{Credentials, LinkError, Role};
+use link::{Credentials, Endpoint, LinkError, Role};
 use service::Drain;
 use servicenode::{Config, ServiceNode};
 use tokio::task::JoinHandle;
-use wire::agent::Phase;
+use wire::agent::{Phase, Report};
 use wire::hardware::Hardware;
 use wire::op::{Event, NodeEvent, NodeOp};
 use wire::rack::{FanOut, FanOutEvent, ToRack};
@@ -112,6 +112,56 @@ impl Rack {
                 FanOutEvent::End => return Ok(events),
             }
         }
+    }
+}
+
+/// Many enrolled agents of one process, named `n0`, `n1` and so on, connected and set up.
+pub struct Crowd {
+    running: Vec<Running>,
+    _folder: tempfile::TempDir,
+}
+
+impl Crowd {
+    /// Brings `count` agents up; they share a socket.
+    ///
+    /// # Errors
+    /// When one of them does not come.
+    pub async fn gather(rack: &Rack, count: usize) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let shared = Endpoint::client_with(localhost(), link::Settings::default())?;
+        let mut running = Vec::new();
+        for number in 0..count {
+            let name = format!("n{number}");
+            let credentials = node_credentials(&rack.ca, &name)?;
+            let key = pki::Key::load(&credentials.key_pem)?;
+            let fingerprint = pki::digest(&key.public_der).iter().map(|byte| format!("{byte:02x}")).collect();
+            rack.master.node(&name, |node| node.key_fingerprint = fingerprint);
+            let mut config = rack.agent(folder.path(), &name, Phase::System)?;
+            let place = folder.path().join(&name);
+            config.state = Some(agent_state(&place, &credentials)?);
+            config.root = place;
+            config.endpoint = Some(shared.clone());
+            running.push(Running::start(config));
+        }
+        eventually("all agents are connected", || rack.node().agents().len() == count).await?;
+        let booted = |report: &Report| matches!(report, Report::Booted(_));
+        eventually("all agents are set up", || {
+            (0..count).all(|number| rack.master.count(&format!("n{number}"), booted) > 0)
+        })
+        .await?;
+        Ok(Self { running, _folder: folder })
+    }
+
+    /// Stops them all.
+    ///
+    /// # Errors
+    /// When one of them does not end.
+    pub async fn part(self) -> Result<()> {
+        self.running.iter().for_each(|agent| agent.drain.stop());
+        for agent in self.running {
+            agent.outcome().await?;
+        }
+        Ok(())
     }
 }
 

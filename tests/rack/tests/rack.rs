@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use agent::Outcome;
 use link::{Endpoint, Role, pki};
-use rack::{PATIENCE, Rack, Running, agent_state, eventually, finals, node_credentials, order};
+use rack::{Crowd, PATIENCE, Rack, Running, eventually, finals, node_credentials, order};
 use wire::agent::{EnrolAnswer, EnrolHello, Phase, Report};
 use wire::op::{Event, Exec, Fault, NodeOp, NodeReply, Stream};
 use wire::rack::{FanOutEvent, FanOutInput};
@@ -399,28 +399,7 @@ async fn a_node_that_was_booted_for_its_adapters_tells_them_before_it_goes_on() 
 async fn two_hundred_agents_run_a_command() {
     const AGENTS: usize = 200;
     let rack = Rack::start().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let shared = Endpoint::client_with(rack::localhost(), link::Settings::default()).unwrap();
-    let mut running = Vec::new();
-    for number in 0..AGENTS {
-        let name = format!("n{number}");
-        let credentials = node_credentials(&rack.ca, &name).unwrap();
-        let key = pki::Key::load(&credentials.key_pem).unwrap();
-        let fingerprint: String =
-            pki::digest(&key.public_der).iter().map(|byte| format!("{byte:02x}")).collect();
-        rack.master.node(&name, |node| node.key_fingerprint = fingerprint);
-        let mut config = rack.agent(folder.path(), &name, Phase::System).unwrap();
-        let place = folder.path().join(&name);
-        config.state = Some(agent_state(&place, &credentials).unwrap());
-        config.root = place;
-        config.endpoint = Some(shared.clone());
-        running.push(Running::start(config));
-    }
-    eventually("all are connected", || rack.node().agents().len() == AGENTS).await.unwrap();
-    let booted = |report: &Report| matches!(report, Report::Booted(_));
-    eventually("all are set up", || (0..AGENTS).all(|n| rack.master.count(&format!("n{n}"), booted) > 0))
-        .await
-        .unwrap();
+    let crowd = Crowd::gather(&rack, AGENTS).await.unwrap();
     let names: Vec<_> = (0..AGENTS).map(|number| format!("n{number}")).collect();
     let names: Vec<_> = names.iter().map(String::as_str).collect();
     let began = Instant::now();
@@ -432,10 +411,5 @@ async fn two_hundred_agents_run_a_command() {
     assert!(ends.iter().all(|(_, event)| *event == Event::Exit(0)));
     let asked = rack.fan_out(NodeOp::Adapters, &names[..3], PATIENCE).await.unwrap();
     assert!(finals(&asked).iter().all(|(_, event)| matches!(event, Event::Reply(NodeReply::Adapters(_)))));
-    for agent in &running {
-        agent.drain.stop();
-    }
-    for agent in running {
-        agent.outcome().await.unwrap();
-    }
+    crowd.part().await.unwrap();
 }

@@ -168,7 +168,9 @@ fn id_name(device: &Path, file: &str, words: &str) -> String {
     if !named.is_empty() {
         return named;
     }
-    let owner = if device.join(file).exists() { device } else { device.parent().unwrap_or(device) };
+    // A virtio device counts its own numbers; what it is called stands at the PCI function above it.
+    let is_function = |path: &&Path| path.file_name().is_some_and(|name| name.to_str().is_some_and(is_pci));
+    let owner = device.ancestors().take(2).find(is_function).unwrap_or(device);
     let id = text(&owner.join(file));
     let Ok(number) = u16::from_str_radix(id.trim_start_matches("0x"), 16) else { return id };
     let known: &[(u16, &str)] = if file == "vendor" { &VENDORS } else { &MODELS };
@@ -210,6 +212,10 @@ const MODELS: [(u16, &str); 12] = [
 fn link_name(link: &Path) -> String {
     let target = fs::read_link(link).ok();
     target.and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned())).unwrap_or_default()
+}
+
+fn is_pci(name: &str) -> bool {
+    PciAddress::parse(name).is_some()
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -270,9 +276,12 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         adapter(root.path(), "eth9x0", "pci0000:00/0000:00:03.0/virtio0", "52:54:00:12:34:56");
         write(root.path(), "sys/devices/pci0000:00/0000:00:03.0/vendor", "0x1af4");
+        write(root.path(), "sys/devices/pci0000:00/0000:00:03.0/device", "0x1000");
+        write(root.path(), "sys/devices/pci0000:00/0000:00:03.0/virtio0/device", "0x0001");
         let found = list(root.path());
         assert_eq!(found[0].candidate_names, ["enp0s3", "enx525400123456"]);
         assert_eq!(found[0].pci, "/pci0000:00/0000:00:03.0/virtio0");
+        assert_eq!(found[0].model, "Virtio network device");
     }
 
     #[test]

@@ -60,7 +60,9 @@ fn from_answers(ask: &mut Ask<'_>) -> io::Result<BmcInBand> {
         let answer = ask(TRANSPORT, GET_LAN_PARAMETER, &[channel, number, 0, 0]).and_then(good).ok()?;
         answer.get(1..).map(<[u8]>::to_vec)
     };
-    if let Some([a, b, c, d]) = parameter(3).and_then(|ip| <[u8; 4]>::try_from(ip).ok()) {
+    // All zeros is a LAN channel that nobody has set up.
+    let set = |bytes: &Vec<u8>| bytes.iter().any(|byte| *byte != 0);
+    if let Some([a, b, c, d]) = parameter(3).filter(set).and_then(|ip| <[u8; 4]>::try_from(ip).ok()) {
         bmc.address = std::net::Ipv4Addr::new(a, b, c, d).to_string();
     }
     bmc.source = match parameter(4).and_then(|source| source.first().copied()) {
@@ -73,7 +75,7 @@ fn from_answers(ask: &mut Ask<'_>) -> io::Result<BmcInBand> {
         None => "",
     }
     .to_owned();
-    if let Some(mac) = parameter(5).and_then(|mac| <[u8; 6]>::try_from(mac).ok()) {
+    if let Some(mac) = parameter(5).filter(set).and_then(|mac| <[u8; 6]>::try_from(mac).ok()) {
         bmc.mac = wire::names::Mac(mac).to_string();
     }
     Ok(bmc)

@@ -25,6 +25,8 @@ pub fn list(root: &Path) -> Vec<Disk> {
             let sectors: u64 = text(&folder.join("size")).parse().ok()?;
             let model = text(&folder.join("device/model"));
             let serial = text(&folder.join("device/serial"));
+            // virtio shows it one folder higher.
+            let serial = if serial.is_empty() { text(&folder.join("serial")) } else { serial };
             (sectors > 0).then(|| Disk { name, bytes: sectors.saturating_mul(SECTOR), model, serial })
         })
         .take(MAX_DISKS)
