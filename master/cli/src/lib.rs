@@ -24,10 +24,10 @@ pub fn run(arguments: Vec<String>) -> i32 {
     let name =
         Path::new(&name).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let argv: Vec<String> = arguments.collect();
-    if name == names::MULTICALL {
-        if let Some(status) = local(&argv) {
-            return status;
-        }
+    if name == names::MULTICALL
+        && let Some(status) = local(&argv)
+    {
+        return status;
     }
     let config = match config::Config::find() {
         Ok(config) => config,

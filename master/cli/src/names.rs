@@ -38,6 +38,7 @@ pub const LINKS: &[&str] = &[
     "tabrestore",
     "xcoll",
     "xdsh",
+    "xdshcoll",
 ];
 
 /// The name of the client itself, with verbs as its first argument.

@@ -14,6 +14,8 @@ use wire::rack::FanOutInput;
 
 use crate::spool::{End, Spool};
 
+/// Requests that a user can have outstanding for each action.
+const REQUESTS: usize = 16;
 /// Answers to changes that are remembered.
 const ANSWERS: usize = 256;
 
@@ -96,25 +98,34 @@ struct Limits {
 struct Inner {
     by_request: HashMap<RequestId, Arc<Live>>,
     by_id: BTreeMap<ActionId, RequestId>,
-    running: BTreeMap<String, usize>,
+    running: BTreeMap<(Kind, String), usize>,
     ended: VecDeque<(RequestId, Instant)>,
     answers: VecDeque<(RequestId, Output)>,
 }
 
-/// A seat among a user's outstanding requests, free again when dropped.
+/// What a user's seats are counted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Work on nodes.
+    Action,
+    /// Anything that is being answered.
+    Request,
+}
+
+/// A seat among what a user has outstanding, free again when dropped.
 #[derive(Debug)]
 pub struct Seat {
     inner: Arc<Mutex<Inner>>,
-    user: String,
+    key: (Kind, String),
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = inner.running.get_mut(&self.user) {
+        if let Some(count) = inner.running.get_mut(&self.key) {
             *count -= 1;
             if *count == 0 {
-                inner.running.remove(&self.user);
+                inner.running.remove(&self.key);
             }
         }
     }
@@ -150,18 +161,23 @@ impl Actions {
         inner.answers.iter().rev().find(|(known, _)| *known == request).map(|(_, output)| output.clone())
     }
 
-    /// Takes a seat for one request of a user.
+    /// Takes a seat for one thing of a user.
     ///
     /// # Errors
     /// [`TooMany`] when all are taken.
-    pub fn seat(&self, user: &str) -> Result<Seat, TooMany> {
+    pub fn seat(&self, kind: Kind, user: &str) -> Result<Seat, TooMany> {
+        let limit = match kind {
+            Kind::Action => self.limits.per_user,
+            Kind::Request => self.limits.per_user.saturating_mul(REQUESTS),
+        };
+        let key = (kind, user.to_owned());
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = inner.running.entry(user.to_owned()).or_default();
-        if *count >= self.limits.per_user {
-            return Err(TooMany { user: user.to_owned(), limit: self.limits.per_user });
+        let count = inner.running.entry(key.clone()).or_default();
+        if *count >= limit {
+            return Err(TooMany { user: user.to_owned(), limit });
         }
         *count += 1;
-        Ok(Seat { inner: self.inner.clone(), user: user.to_owned() })
+        Ok(Seat { inner: self.inner.clone(), key })
     }
 
     /// Begins an action, or finds the one that this request began before.
@@ -257,12 +273,12 @@ mod tests {
     #[test]
     fn a_user_who_has_all_seats_waits_for_a_free_one() {
         let actions = actions(2, 4);
-        let seat = actions.seat("ann").unwrap();
-        let _other = actions.seat("ann").unwrap();
-        assert!(actions.seat("ann").is_err());
-        assert!(actions.seat("bob").is_ok());
+        let seat = actions.seat(Kind::Action, "ann").unwrap();
+        let _other = actions.seat(Kind::Action, "ann").unwrap();
+        assert!(actions.seat(Kind::Action, "ann").is_err());
+        assert!(actions.seat(Kind::Action, "bob").is_ok());
         drop(seat);
-        assert!(actions.seat("ann").is_ok());
+        assert!(actions.seat(Kind::Action, "ann").is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use wire::ids::ActionId;
 use wire::op::{Event, Fault, NodeOp, Stream};
 use wire::rack::{FanOut as Order, FanOutEvent, FanOutInput};
 
-use crate::actions::{About, Live, Seat};
+use crate::actions::{About, Kind, Live, Seat};
 use crate::adapters;
 use crate::audit;
 use crate::core::{Core, done};
@@ -74,10 +74,13 @@ pub async fn start(
     args: &[String],
     mut work: Work,
     detach: bool,
-    seat: Option<Seat>,
     talk: &mut Talk,
 ) -> Result<u8, End> {
     let core = &task.core;
+    let seat = match core.actions.seat(Kind::Action, &task.caller.user) {
+        Ok(seat) => seat,
+        Err(error) => return task.fail(talk, &error.to_string()).await,
+    };
     let line = audit::masked(command.name, args);
     let detach = detach || matches!(&work, Work::FanOut(plan) if plan.detach);
     let id = if work.acts() || detach {
@@ -281,13 +284,7 @@ pub async fn cancel(task: &Task, id: ActionId, talk: &mut Talk) -> Result<u8, En
 }
 
 /// The action itself.
-async fn carry_out(
-    core: Core,
-    live: Arc<Live>,
-    work: Work,
-    stdin: mpsc::Receiver<FanOutInput>,
-    seat: Option<Seat>,
-) {
+async fn carry_out(core: Core, live: Arc<Live>, work: Work, stdin: mpsc::Receiver<FanOutInput>, seat: Seat) {
     let (status, text) = match work {
         Work::FanOut(plan) => fan_out(&core, &live, plan, stdin).await,
         Work::Adapters(plan) => (adapters::run(&core, &plan, &live).await, String::new()),

@@ -10,8 +10,10 @@ use wire::peer::Forward;
 
 use crate::core::{Caller, Core};
 
-/// How long the leader may take to be reached.
+/// How long a leader may take to be reached.
 const REACH: Duration = Duration::from_secs(3);
+/// How long a leader is looked for.
+const SEARCH: Duration = Duration::from_secs(4);
 
 /// The connection to the leader, shared by all conversations.
 #[derive(Debug, Default)]
@@ -25,10 +27,11 @@ impl ToLeader {
         name: &str,
     ) -> Result<Connection, LinkError> {
         let mut kept = self.0.lock().await;
-        if let Some((known, connection)) = &*kept {
-            if *known == address && !connection.is_closed() {
-                return Ok(connection.clone());
-            }
+        if let Some((known, connection)) = &*kept
+            && *known == address
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
         }
         let dial = core.endpoint.dial_named(address, &core.credentials, wire::ALPN_MAIN, Role::Master, name);
         let connection = link::within(REACH, dial).await?;
@@ -39,19 +42,39 @@ impl ToLeader {
 
 /// Passes a request on. Without a leader the client is asked to come again.
 pub async fn pass(core: &Core, caller: &Caller, request: Request, mut client: Exchange) {
-    let status = core.group.status().borrow().clone();
-    let leader = status.leader.filter(|leader| leader.id != core.config.id);
-    let reached = match leader {
-        None => None,
-        Some(leader) => open(core, caller, request, leader.address, &leader.name).await.ok(),
-    };
-    let Some(leader) = reached else {
-        if client.send(&Answer::NotLeader(String::new())).await.is_ok() {
-            let _ = client.sender.flush(Duration::from_secs(5)).await;
+    match link::within(SEARCH, reach(core, caller, &request)).await {
+        Ok(leader) => pump(client, leader).await,
+        Err(_) => {
+            if client.send(&Answer::NotLeader(core.leader())).await.is_ok() {
+                let _ = client.sender.flush(Duration::from_secs(5)).await;
+            }
         }
-        return;
-    };
-    pump(client, leader).await;
+    }
+}
+
+/// A conversation with whoever leads. When the leader changes meanwhile, the old one is waited for no more.
+async fn reach(core: &Core, caller: &Caller, request: &Request) -> Result<Exchange, LinkError> {
+    let mut status = core.group.status();
+    loop {
+        let leader = status.borrow_and_update().leader.clone();
+        let Some(leader) = leader.filter(|leader| leader.id != core.config.id) else {
+            if core.leads() {
+                return Err(LinkError::Closed("this master leads now".to_owned()));
+            }
+            status.changed().await.map_err(|_| LinkError::Closed("this master stops".to_owned()))?;
+            continue;
+        };
+        let changed = async {
+            // Whatever else changes in the status does not matter here.
+            let other = |status: &storage::Status| status.leader.as_ref().map(|l| l.id) != Some(leader.id);
+            let _ = status.wait_for(other).await;
+        };
+        tokio::select! {
+            biased;
+            () = changed => {}
+            opened = open(core, caller, request.clone(), leader.address, &leader.name) => return opened,
+        }
+    }
 }
 
 async fn open(

@@ -48,7 +48,12 @@ pub async fn run(core: Core) {
         tokio::select! {
             biased;
             () = core.drain.stopping() => return,
-            changed = status.changed() => if changed.is_err() { return },
+            // What is applied meanwhile is no reason to look again, only who leads.
+            changed = status.wait_for(|now| (now.role == Role::Leader, now.term) != (leads, term)) => {
+                if changed.is_err() {
+                    return;
+                }
+            }
             () = core.clock.sleep(wait) => {}
         }
     }

@@ -17,7 +17,7 @@ use wire::client::{Answer, Input, Request, Run, Wanted};
 use wire::ids::RequestId;
 use wire::op::Stream;
 
-use crate::actions::Seat;
+use crate::actions::Kind;
 use crate::audit;
 use crate::core::{Caller, Core, Trouble, done};
 use crate::talk::{Heard, Talk};
@@ -110,28 +110,24 @@ impl Task {
             return self.fail(talk, &reason).await;
         }
         self.founded().await?;
-        if let Some(live) = self.core.actions.of_request(self.run.request) {
-            if live.about.user == self.caller.user {
-                return executor::follow(&live, 0, talk).await;
-            }
+        if let Some(live) = self.core.actions.of_request(self.run.request)
+            && live.about.user == self.caller.user
+        {
+            return executor::follow(&live, 0, talk).await;
         }
         let detach = take_detach(&mut self.run);
         let (command, args) = match commands::resolve(&self.run.command, &self.run.argv) {
             Some((command, args)) => (command, args.to_vec()),
             None => return self.unknown(talk).await,
         };
-        let seat = match command.name {
-            // A user whose seats are all taken must still be able to look and to cancel.
-            "action" | "status" => None,
-            _ => match self.core.actions.seat(&self.caller.user) {
-                Ok(seat) => Some(seat),
-                Err(error) => return self.fail(talk, &error.to_string()).await,
-            },
+        let _seat = match self.core.actions.seat(Kind::Request, &self.caller.user) {
+            Ok(seat) => seat,
+            Err(error) => return self.fail(talk, &error.to_string()).await,
         };
         if let Some(status) = self.earlier(command, talk).await? {
             return Ok(status);
         }
-        self.plan_and_do(command, &args, detach, seat, talk).await
+        self.plan_and_do(command, &args, detach, talk).await
     }
 
     /// The answer when this very request was carried out before.
@@ -175,7 +171,6 @@ impl Task {
         command: &'static Command,
         args: &[String],
         detach: bool,
-        seat: Option<Seat>,
         talk: &mut Talk,
     ) -> Result<u8, End> {
         let mut attempt = 0;
@@ -197,11 +192,11 @@ impl Task {
                 }
                 Plan::FanOut(plan) => {
                     let work = executor::Work::FanOut(plan);
-                    return executor::start(self, command, args, work, detach, seat, talk).await;
+                    return executor::start(self, command, args, work, detach, talk).await;
                 }
                 Plan::Adapters(plan) => {
                     let work = executor::Work::Adapters(plan);
-                    return executor::start(self, command, args, work, detach, seat, talk).await;
+                    return executor::start(self, command, args, work, detach, talk).await;
                 }
                 Plan::Attach(id) => {
                     return match attach(&self.core, &self.caller, Wanted::Action(id), 0, talk).await {

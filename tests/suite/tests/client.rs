@@ -94,6 +94,7 @@ async fn a_client_with_a_certificate_of_another_cluster_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_go_on_when_the_leader_goes_away() {
+    service::log::init("warn");
     let mut cluster = Cluster::start(3).await;
     let config = Config { patience: 60, ..cluster.client() };
     assert_eq!(margay(&config, "nodeadd n0 groups=all").await.2, 0);

@@ -97,10 +97,10 @@ impl Rack {
         let accepting = connection.clone();
         drain.spawn("orders", async move {
             while let Ok(mut exchange) = accepting.accept().await {
-                if let Ok(Some(ToRack::FanOut(fan_out))) = exchange.recv::<ToRack>().await {
-                    if push.send(Order { fan_out, exchange }).await.is_err() {
-                        return;
-                    }
+                if let Ok(Some(ToRack::FanOut(fan_out))) = exchange.recv::<ToRack>().await
+                    && push.send(Order { fan_out, exchange }).await.is_err()
+                {
+                    return;
                 }
             }
         });
