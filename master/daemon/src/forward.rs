@@ -43,7 +43,18 @@ impl ToLeader {
 /// Passes a request on. Without a leader the client is asked to come again.
 pub async fn pass(core: &Core, caller: &Caller, request: Request, mut client: Exchange) {
     match link::within(SEARCH, reach(core, caller, &request)).await {
-        Ok(leader) => pump(client, leader).await,
+        Ok((leader, exchange)) => {
+            let mut status = core.group.status();
+            let deposed = async {
+                // What it still would say is worth nothing; the client asks the new one.
+                let _ = status.wait_for(|status| status.leader.as_ref().map(|l| l.id) != Some(leader)).await;
+            };
+            tokio::select! {
+                biased;
+                () = deposed => {}
+                () = pump(client, exchange) => {}
+            }
+        }
         Err(_) => {
             if client.send(&Answer::NotLeader(core.leader())).await.is_ok() {
                 let _ = client.sender.flush(Duration::from_secs(5)).await;
@@ -52,8 +63,8 @@ pub async fn pass(core: &Core, caller: &Caller, request: Request, mut client: Ex
     }
 }
 
-/// A conversation with whoever leads. When the leader changes meanwhile, the old one is waited for no more.
-async fn reach(core: &Core, caller: &Caller, request: &Request) -> Result<Exchange, LinkError> {
+/// A conversation with whoever leads, and its number. When the leader changes meanwhile, the old one is waited for no more.
+async fn reach(core: &Core, caller: &Caller, request: &Request) -> Result<(u64, Exchange), LinkError> {
     let mut status = core.group.status();
     loop {
         let leader = status.borrow_and_update().leader.clone();
@@ -72,7 +83,9 @@ async fn reach(core: &Core, caller: &Caller, request: &Request) -> Result<Exchan
         tokio::select! {
             biased;
             () = changed => {}
-            opened = open(core, caller, request.clone(), leader.address, &leader.name) => return opened,
+            opened = open(core, caller, request.clone(), leader.address, &leader.name) => {
+                return opened.map(|exchange| (leader.id, exchange));
+            }
         }
     }
 }

@@ -120,6 +120,7 @@ async fn killing_the_leader_loses_no_acknowledged_node_and_another_one_serves_wi
         "{acknowledged} acknowledged, {unknown} unknown, served again after {gap:?}, all done after {:?}",
         before.elapsed()
     );
+    // 5 s on a machine of its own; the machine of a test may be busy.
     assert!(gap < Duration::from_secs(15), "{gap:?}");
     // The killed member comes back and catches up.
     processes[leader - 1] = Process::start(dir.path(), leader);
