@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use link::{Connection, LinkError, Receiver, Role, Sender, within};
+use link::{Connection, LinkError, Receiver, Role, Sender, Settings, within};
 use service::Backoff;
 use tokio::net::lookup_host;
 use tracing::{debug, info, warn};
@@ -82,8 +82,20 @@ pub async fn keep(core: Arc<Core>) {
     }
 }
 
+/// A dead master must be noticed about as fast as the others elect a new one: until then nothing of the rack
+/// can be commanded.
+fn watchful(settings: &Settings) -> Settings {
+    Settings {
+        keep_alive: Duration::from_secs(2),
+        idle_timeout: Duration::from_secs(6),
+        dial_timeout: Duration::from_secs(4),
+        ..settings.clone()
+    }
+}
+
 async fn converse(core: &Arc<Core>, address: SocketAddr, backoff: &mut Backoff) -> End {
-    let dial = core.endpoint.dial(address, &core.credentials, wire::ALPN_MAIN, Role::Master);
+    let endpoint = core.endpoint.with_settings(watchful(core.endpoint.settings()));
+    let dial = endpoint.dial(address, &core.credentials, wire::ALPN_MAIN, Role::Master);
     let connection = match dial.await {
         Ok(connection) => connection,
         Err(error) => return End::Lost(error),
