@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use link::Endpoint;
+use link::{Credentials, Endpoint, pki};
 use service::{Backoff, Drain};
 use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
@@ -186,6 +186,13 @@ async fn live(life: &Arc<Life>, mut left: mpsc::Receiver<Outcome>) -> Outcome {
     let mut backoff = Backoff::new(Duration::from_millis(500), MAX_WAIT);
     let mut identity = store.load(&life.config, service::Clock::Real.unix());
     loop {
+        // A certificate that has ended would be turned away for ever.
+        let ended = |own: &Credentials| {
+            pki::expires(&own.cert_pem).is_ok_and(|end| end <= service::Clock::Real.unix())
+        };
+        if identity.as_ref().is_some_and(ended) && !life.config.set_clock {
+            identity = None;
+        }
         let credentials = match &identity {
             Some(credentials) => credentials.clone(),
             None => {
