@@ -30,6 +30,8 @@ use crate::talk::{Heard, Talk};
 
 /// Pieces of standard input on their way to service nodes.
 const STDIN: usize = 16;
+/// For commands that may run as long as they like: a year.
+const ENDLESS: Duration = Duration::from_secs(365 * 86_400);
 /// After a cancel the nodes have this long to say how they ended.
 const GRACE: Duration = Duration::from_secs(5);
 /// Changes of status are written together: after this long, or when there are so many.
@@ -359,7 +361,7 @@ async fn run(
         op: plan.op,
         nodes: plan.nodes,
         window: plan.window,
-        deadline: plan.deadline.map_or(0, |limit| u64::try_from(limit.as_millis()).unwrap_or(u64::MAX)),
+        deadline: u64::try_from(plan.deadline.unwrap_or(ENDLESS).as_millis()).unwrap_or(0),
     };
     let mut events = core.racks.fan_out(order, inputs);
     let mut stdin_open = with_stdin;

@@ -27,8 +27,19 @@ pub struct Cluster {
 impl Cluster {
     /// Makes and starts `count` masters and waits until one leads and the cluster is founded.
     pub async fn start(count: usize) -> Self {
+        Self::start_with(count, |_| ()).await
+    }
+
+    /// [`Cluster::start`] with changed settings.
+    pub async fn start_with(count: usize, set: impl Fn(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path(), count);
+        for member in 1..=count {
+            let path = dir.path().join(format!("m{member}/margayd.toml"));
+            let mut config: Config = service::config::load(&path).unwrap();
+            set(&mut config);
+            std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
+        }
         let mut cluster = Self { dir, masters: Vec::new() };
         for index in 0..count {
             cluster.masters.push(None);

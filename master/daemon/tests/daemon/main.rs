@@ -6,4 +6,5 @@ mod actions;
 mod cluster;
 mod failover;
 mod front;
+mod helper;
 mod rack;
