@@ -1,5 +1,6 @@
 //! The lab's nodes in the tables, made with the public commands, which are shown.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Result, bail};
@@ -7,8 +8,9 @@ use anyhow::{Result, bail};
 use super::enter::Event;
 use super::network::CORE;
 use super::place::Place;
-use super::plan::{Machine, Plan, Rack};
+use super::plan::{Kind, Machine, Plan, Rack};
 use super::supervise::Events;
+use super::vm;
 
 /// How often the tables are asked whether all machines are found.
 const LOOK: Duration = Duration::from_millis(500);
@@ -105,6 +107,7 @@ pub fn wait_discovered(place: &Place, plan: &Plan, events: &Events) -> Result<us
         .collect::<Result<_>>()?;
     let begun = Instant::now();
     let mut found = vec![None; wanted.len()];
+    let mut boots_again = BTreeMap::new();
     while begun.elapsed().as_secs() < plan.wish.patience {
         let serials = place.run_at(CORE, &["nodels", "machines", "vpd.serial"])?;
         for (at, (node, machine)) in wanted.iter().enumerate() {
@@ -132,6 +135,15 @@ pub fn wait_discovered(place: &Place, plan: &Plan, events: &Events) -> Result<us
             keep_times(place, &wanted, &found)?;
             return Ok(wanted.len());
         }
+        let open = wanted.iter().zip(&found).filter(|(_, at)| at.is_none()).map(|((_, machine), _)| *machine);
+        for machine in open.filter(|machine| machine.kind != Kind::Soft) {
+            let panics = vm::panics(place, machine);
+            if panics > boots_again.insert(&machine.name, panics).unwrap_or(0) {
+                events
+                    .tell(&Event::Say(format!("{} panicked under the load; it boots again", machine.name)))?;
+                place.run_at(CORE, &["rpower", &machine.name, "reset"])?;
+            }
+        }
         std::thread::sleep(LOOK);
     }
     let missing: Vec<&str> = wanted
@@ -145,7 +157,7 @@ pub fn wait_discovered(place: &Place, plan: &Plan, events: &Events) -> Result<us
 }
 
 fn keep_times(place: &Place, wanted: &[(&Machine, &Machine)], found: &[Option<Duration>]) -> Result<()> {
-    let times: std::collections::BTreeMap<&str, f64> = wanted
+    let times: BTreeMap<&str, f64> = wanted
         .iter()
         .zip(found)
         .filter_map(|((node, _), at)| Some((node.name.as_str(), at.as_ref()?.as_secs_f64())))

@@ -74,6 +74,13 @@ pub fn on(place: &Place, machine: &Machine) -> bool {
     process_of(place, machine).is_some()
 }
 
+/// How often the machine's kernel has died so far. An overloaded host can lose the emulated timer's race; such a
+/// boot is tried again, not counted as a fault.
+pub fn panics(place: &Place, machine: &Machine) -> usize {
+    let console = std::fs::read(place.log(&format!("{}.console", machine.name))).unwrap_or_default();
+    String::from_utf8_lossy(&console).matches("Kernel panic").count()
+}
+
 fn process_of(place: &Place, machine: &Machine) -> Option<Pid> {
     let path = place.path("machines").join(&machine.name).join("qemu.pid");
     let number: i32 = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
@@ -156,8 +163,8 @@ fn arguments(place: &Place, machine: &Machine, device: &str) -> Vec<String> {
     add("-chardev", format!("socket,id=ipmi0,host=127.0.0.1,port={KCS_PORT},reconnect=10"));
     add("-device", "ipmi-bmc-extern,id=bmc0,chardev=ipmi0".into());
     add("-device", "isa-ipmi-kcs,bmc=bmc0,irq=5".into());
-    // Only what the order names is tried.
-    add("-boot", "strict=on".into());
+    // Only what the order names is tried, and again when nothing of it starts.
+    add("-boot", "strict=on,reboot-timeout=5000".into());
     words.push("-nodefaults".into());
     words
 }
