@@ -180,7 +180,7 @@ fn chosen(group: &Group, names: &[String], full: bool) -> Vec<&'static Check> {
     // What comes first prepares what comes later.
     let prepares =
         |check: &Check| plan::PREPARES.contains(&check.sentence) || config::PREPARES == check.sentence;
-    let some = group.checks.iter().flat_map(|part| part.iter()).any(|check| wanted(check));
+    let some = group.checks.iter().flat_map(|part| part.iter()).any(&wanted);
     checks.filter(|check| some && (full || !check.full) && (wanted(check) || prepares(check))).collect()
 }
 
