@@ -1,0 +1,162 @@
+//! The program itself against a master that is made here.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use link::pki::Authority;
+use link::{Credentials, Endpoint, Exchange, Role};
+use wire::client::{Answer, Input, Request, Run, Text};
+use wire::ids::{ActionId, Revision};
+use wire::op::Stream;
+
+const LONG: Duration = Duration::from_secs(30);
+
+struct Master {
+    dir: tempfile::TempDir,
+    endpoints: Vec<Endpoint>,
+}
+
+impl Master {
+    fn start(count: usize) -> Self {
+        let now = service::Clock::Real.unix();
+        let life = Duration::from_secs(3600);
+        let authority = Authority::create("c1", now).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let own = authority.credentials(Role::Master, "m1", now, life).unwrap();
+        let bind = "127.0.0.1:0".parse().unwrap();
+        let server = || Endpoint::server(bind, &own, &[wire::ALPN_MAIN]).unwrap();
+        let endpoints: Vec<Endpoint> = (0..count).map(|_| server()).collect();
+        let Credentials { ca_pem, cert_pem, key_pem } =
+            authority.credentials(Role::Admin, "ann", now, life).unwrap();
+        for (name, text) in [("ca.pem", ca_pem), ("cert.pem", cert_pem), ("key.pem", key_pem)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let addresses: Vec<String> =
+            endpoints.iter().map(|endpoint| format!("\"{}\"", endpoint.local_addr().unwrap())).collect();
+        let config = format!("cluster = \"c1\"\nmasters = [{}]\n", addresses.join(","));
+        std::fs::write(dir.path().join("client.toml"), config).unwrap();
+        Self { dir, endpoints }
+    }
+
+    /// The program, with its output and input as pipes.
+    fn run(&self, arguments: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_margay"))
+            .args(arguments)
+            .env("MARGAY_CONFIG", self.dir.path().join("client.toml"))
+            .env("XCATTEST", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    /// The next request that comes to a member.
+    async fn request(&self, member: usize) -> (Run, Exchange) {
+        let serve = async {
+            let arrival = self.endpoints[member].accept().await.unwrap();
+            let connection = arrival.complete("c1").await.unwrap();
+            let mut exchange = connection.accept().await.unwrap();
+            let Some(Request::Run(run)) = exchange.recv().await.unwrap() else { panic!("no request") };
+            // The connection lives as long as its exchange.
+            (run, exchange)
+        };
+        tokio::time::timeout(LONG, serve).await.unwrap()
+    }
+}
+
+fn text(node: Option<&str>, text: &str) -> Answer {
+    Answer::Text(Text { stream: Stream::Out, node: node.map(str::to_owned), text: text.as_bytes().to_vec() })
+}
+
+fn done(status: u8) -> Answer {
+    Answer::Done { status, revision: Revision(1) }
+}
+
+async fn end(child: Child) -> Output {
+    tokio::task::spawn_blocking(move || child.wait_with_output().unwrap()).await.unwrap()
+}
+
+async fn heard(exchange: &mut Exchange) -> Input {
+    exchange.expect(LONG).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ctrl_c_is_sent_as_a_cancel_and_the_status_is_130() {
+    let master = Master::start(1);
+    let child = master.run(&["xdsh", "n1", "sleep", "100"]);
+    let (run, mut exchange) = master.request(0).await;
+    assert_eq!((run.command.as_str(), run.argv.len()), ("margay", 4));
+    assert!(run.environment.contains(&("XCATTEST".to_owned(), "1".to_owned())));
+    exchange.send(&Answer::Accepted(ActionId(1))).await.unwrap();
+    let killed = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(killed.success());
+    assert_eq!(heard(&mut exchange).await, Input::Cancel);
+    exchange.send(&text(Some("n1"), "ended\n")).await.unwrap();
+    exchange.send(&done(1)).await.unwrap();
+    let output = end(child).await;
+    assert_eq!(output.status.code(), Some(130));
+    assert_eq!(output.stdout, b"n1: ended\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_request_is_sent_again_under_its_id_and_no_line_is_printed_twice() {
+    let master = Master::start(1);
+    let child = master.run(&["nodels"]);
+    let (first, mut exchange) = master.request(0).await;
+    exchange.send(&text(Some("n1"), "on\n")).await.unwrap();
+    exchange.sender.flush(LONG).await.unwrap();
+    drop(exchange);
+    let (second, mut exchange) = master.request(0).await;
+    assert_eq!(first.request, second.request);
+    exchange.send(&text(Some("n1"), "on\n")).await.unwrap();
+    exchange.send(&text(Some("n2"), "off\n")).await.unwrap();
+    exchange.send(&done(3)).await.unwrap();
+    let output = end(child).await;
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "n1: on\nn2: off\n");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_client_goes_where_the_leader_is_said_to_be() {
+    let master = Master::start(2);
+    let child = master.run(&["nodels"]);
+    let (first, mut exchange) = master.request(0).await;
+    let leader = master.endpoints[1].local_addr().unwrap().to_string();
+    exchange.send(&Answer::NotLeader(leader)).await.unwrap();
+    let (second, mut exchange) = master.request(1).await;
+    assert_eq!(first.request, second.request);
+    exchange.send(&done(0)).await.unwrap();
+    assert_eq!(end(child).await.status.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn standard_input_and_files_go_only_when_they_are_asked_for() {
+    let master = Master::start(1);
+    let file = master.dir.path().join("list");
+    std::fs::write(&file, "n1\n").unwrap();
+    let made = master.dir.path().join("made");
+    let mut child = master.run(&["nodels"]);
+    let mut stdin = child.stdin.take().unwrap();
+    stdin.write_all(b"hello").unwrap();
+    drop(stdin);
+    let (run, mut exchange) = master.request(0).await;
+    assert!(run.stdin_piped);
+    let path = |path: &Path| path.display().to_string();
+    exchange.send(&Answer::WantFile { path: path(&file), limit: 100 }).await.unwrap();
+    let wanted = Input::File { path: path(&file), bytes: b"n1\n".to_vec(), last: true };
+    assert_eq!(heard(&mut exchange).await, wanted);
+    exchange.send(&Answer::WantFile { path: "/nonexistent/x".into(), limit: 100 }).await.unwrap();
+    assert!(matches!(heard(&mut exchange).await, Input::FileError { .. }));
+    exchange.send(&Answer::WantStdin).await.unwrap();
+    assert_eq!(heard(&mut exchange).await, Input::Stdin(b"hello".to_vec()));
+    assert_eq!(heard(&mut exchange).await, Input::StdinEnd);
+    let content = Answer::WriteFile { path: path(&made), bytes: b"x\n".to_vec(), mode: 0o600 };
+    exchange.send(&content).await.unwrap();
+    exchange.send(&done(0)).await.unwrap();
+    assert_eq!(end(child).await.status.code(), Some(0));
+    assert_eq!(std::fs::read(&made).unwrap(), b"x\n");
+}
