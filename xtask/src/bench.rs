@@ -42,7 +42,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
     cluster.fsyncs(20)?;
     drop(cluster);
     if !options.no_programs {
-        programs(workspace, &crate::lab::profile())?;
+        programs(workspace, &workspace.profile)?;
     }
     if options.lab {
         racks(workspace)?;
@@ -116,7 +116,7 @@ impl Cluster {
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
-        workspace.cargo_build(&["master", "cli"], &crate::lab::profile())?;
+        workspace.cargo_build(&["master", "cli"], &workspace.profile)?;
         let program = std::env::current_exe().context("own path")?;
         let mut dev = Command::new("setpriv");
         dev.args(["--pdeathsig", "TERM"])

@@ -36,7 +36,7 @@ pub struct Options {
 
 /// Runs until interrupted; the members end with this process, whatever its end.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
-    let profile = crate::lab::profile();
+    let profile = workspace.profile.clone();
     if !options.no_build {
         workspace.cargo_build(&["master", "cli"], &profile)?;
     }

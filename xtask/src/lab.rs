@@ -146,11 +146,6 @@ pub fn masters(text: &str) -> Result<u8, String> {
     }
 }
 
-/// The cargo profile of the daemons that the lab and `dev` run.
-pub fn profile() -> String {
-    std::env::var("MARGAY_PROFILE").unwrap_or_else(|_| "release".into())
-}
-
 /// Packages whose programs run in the lab.
 const PROGRAMS: &[&str] = &["master", "cli", "servicenode", "sim", "xtask"];
 
@@ -242,8 +237,7 @@ fn build(workspace: &Workspace, wishes: &Up, stages: &mut Stages) -> Result<()> 
 
 /// Builds what runs in the lab.
 pub fn build_programs(workspace: &Workspace) -> Result<()> {
-    let profile = profile();
-    let mut cargo = workspace.cargo(&["build", "--locked", "--profile", &profile, "--bins"])?;
+    let mut cargo = workspace.cargo(&["build", "--locked", "--profile", &workspace.profile, "--bins"])?;
     for package in PROGRAMS {
         cargo.args(["-p", package]);
     }

@@ -100,8 +100,8 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             println!("The layer law holds.");
         }
         Task::Acceptance(options) => return acceptance::run(&workspace, &options),
-        Task::Bench(options) => bench::run(&workspace, &options)?,
-        Task::Dev(options) => dev::run(&workspace, &options)?,
+        Task::Bench(options) => bench::run(&workspace.for_measuring(), &options)?,
+        Task::Dev(options) => dev::run(&workspace.for_measuring(), &options)?,
         Task::Links { dir } => {
             workspace.cargo_build(&["cli"], "release")?;
             links::make(&workspace.program("margay", "release"), &dir)?;

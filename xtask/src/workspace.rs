@@ -17,6 +17,9 @@ pub struct Workspace {
     pub cache: PathBuf,
     /// Where cargo builds.
     pub target: PathBuf,
+    /// The profile of the daemons that are run: `dev` for trying and testing, because the tests are built with
+    /// it anyway; `release` for measuring. `MARGAY_PROFILE` decides for both.
+    pub profile: String,
 }
 
 impl Workspace {
@@ -37,7 +40,14 @@ impl Workspace {
             Some(folder) => std::path::absolute(folder).context("CARGO_TARGET_DIR")?,
             None => cache.join("target"),
         };
-        Ok(Self { root, cache, target })
+        let profile = std::env::var("MARGAY_PROFILE").unwrap_or_else(|_| "dev".into());
+        Ok(Self { root, cache, target, profile })
+    }
+
+    /// The same workspace with daemons that are measured.
+    pub fn for_measuring(&self) -> Self {
+        let profile = std::env::var("MARGAY_PROFILE").unwrap_or_else(|_| "release".into());
+        Self { profile, ..self.clone() }
     }
 
     /// Environment of every cargo call.

@@ -81,9 +81,8 @@ impl Place {
             let path = self.path(folder);
             std::fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }
-        let profile = super::profile();
         for name in ["margayd", "margay", "margay-sn", "margay-sim-bmc", "margay-sim-node", "xtask"] {
-            copy(&workspace.program(name, &profile), &self.program(name))?;
+            copy(&workspace.program(name, &workspace.profile), &self.program(name))?;
         }
         let agent = workspace.target.join("x86_64-unknown-linux-musl/agent/margay-agent");
         copy(&agent, &self.program("margay-agent"))?;
