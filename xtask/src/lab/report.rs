@@ -16,19 +16,22 @@ pub fn print(place: &Place) -> Result<()> {
     let plan = place.plan()?;
     machines(place, &plan)?;
     memory(place, &plan);
+    let names: Vec<&str> =
+        plan.machines().filter(|machine| machine.defined).map(|machine| machine.name.as_str()).collect();
+    let (first, last) = (names.first().copied().unwrap_or("all"), names.last().copied().unwrap_or("all"));
     println!("\nTry:");
     for line in [
-        "cargo xtask lab exec nodels all nodelist.status",
-        "cargo xtask lab exec rpower r1 stat",
-        "cargo xtask lab exec xdsh r1n01,r2n01 uname -a",
-        "cargo xtask lab exec getadapter r1n01",
-        "cargo xtask lab exec nodediscoverls",
-        "cargo xtask lab exec lsdef r1n01",
-        "cargo xtask lab exec margay status",
-        "cargo xtask lab shell                    (every command, in the lab's network)",
-        "cargo xtask lab down",
+        "exec nodels all nodelist.status".to_owned(),
+        "exec rpower r1 stat".to_owned(),
+        format!("exec xdsh {first},{last} uname -a"),
+        format!("exec getadapter {first}"),
+        "exec nodediscoverls".to_owned(),
+        format!("exec lsdef {first}"),
+        "exec margay status".to_owned(),
+        "shell                    (every command, in the lab's network)".to_owned(),
+        "down".to_owned(),
     ] {
-        println!("    {line}");
+        println!("    cargo xtask lab {line}");
     }
     Ok(())
 }
