@@ -50,11 +50,12 @@ pub fn sizes(folder: &Path) -> Result<String> {
 
 /// Puts kernel, modules, busybox and `agent` together.
 pub fn compose(workspace: &Workspace, agent: &Path) -> Result<PathBuf> {
-    let mut cargo = workspace.cargo(&["build", "--locked", "--release", "-p", "genesis"])?;
+    let mut cargo =
+        workspace.cargo(&["build", "--locked", "--profile", &workspace.profile, "-p", "genesis"])?;
     let log = workspace.target.join("xtask/genesis.log");
     process::logged(&mut cargo, &log).context("building margay-genesis")?;
     let out = workspace.target.join("genesis");
-    let mut genesis = Command::new(workspace.program("margay-genesis", "release"));
+    let mut genesis = Command::new(workspace.program("margay-genesis", &workspace.profile));
     genesis.arg("--cache").arg(&workspace.cache).arg("--agent").arg(agent).arg("--out").arg(&out);
     process::logged(&mut genesis, &log).context("building the discovery image")?;
     Ok(out)
