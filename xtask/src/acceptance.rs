@@ -175,7 +175,9 @@ struct Score {
 
 fn chosen(group: &Group, names: &[String], full: bool) -> Vec<&'static Check> {
     let whole = names.is_empty() || names.iter().any(|name| group.name.starts_with(name.as_str()));
-    let wanted = |check: &Check| whole || names.iter().any(|name| check.sentence.contains(name.as_str()));
+    let of_group = |name: &str| GROUPS.iter().any(|group| group.name.starts_with(name));
+    let sentences: Vec<&str> = names.iter().map(String::as_str).filter(|name| !of_group(name)).collect();
+    let wanted = |check: &Check| whole || sentences.iter().any(|name| check.sentence.contains(name));
     let checks = group.checks.iter().flat_map(|part| part.iter());
     // What comes first prepares what comes later.
     let prepares =

@@ -275,6 +275,8 @@ const NO_MGT: &str = "mgt configuration can not be found.";
 /// but one that runs only where a reboot was allowed. Runs on when the client is gone.
 async fn bring(core: Core, nodes: Vec<String>, reboot: bool, holder: Holder, said: mpsc::Sender<String>) {
     let action = ActionId(holder.action);
+    // After a change of masters nobody is connected for a moment; that is no reason to boot anything.
+    core.racks.settled(&nodes).await;
     let connected = core.racks.connected();
     let (asked, away): (Vec<String>, Vec<String>) =
         nodes.into_iter().partition(|node| connected.contains(node));
@@ -283,7 +285,28 @@ async fn bring(core: Core, nodes: Vec<String>, reboot: bool, holder: Holder, sai
         let away = if reboot { away } else { not_running(&core, away, action).await };
         boot(&core, away, &holder, &said).await;
     };
-    tokio::join!(ask(&core, asked, action), boot);
+    let ask = async {
+        let lost = ask(&core, asked, action).await;
+        // A machine that lost its power with its agent's connection open does not come back by itself.
+        let off = switched_off(&core, lost, action).await;
+        self::boot(&core, off, &holder, &said).await;
+    };
+    tokio::join!(ask, boot);
+}
+
+/// Those of these nodes whose machines are off; the others' agents come back.
+async fn switched_off(core: &Core, nodes: Vec<String>, action: ActionId) -> Vec<String> {
+    if nodes.is_empty() {
+        return nodes;
+    }
+    let mut off = Vec::new();
+    let mut events = order(core, NodeOp::PowerStat, nodes, BMC, action);
+    while let Some((node, event)) = next(&mut events).await {
+        if matches!(&event, Event::Reply(NodeReply::Text(state)) if state.trim() == "off") {
+            off.push(node);
+        }
+    }
+    off
 }
 
 /// Ends the waits of nodes that nothing can power.
@@ -351,8 +374,10 @@ async fn boot(core: &Core, nodes: Vec<String>, holder: &Holder, said: &mpsc::Sen
     }
 }
 
-/// Asks connected agents, and stores what they answer as their reports.
-async fn ask(core: &Core, nodes: Vec<String>, action: ActionId) {
+/// Asks connected agents, and stores what they answer as their reports. Gives back the nodes whose agents
+/// went away meanwhile.
+async fn ask(core: &Core, nodes: Vec<String>, action: ActionId) -> Vec<String> {
+    let mut lost = Vec::new();
     let mut events = order(core, NodeOp::Adapters, nodes, ASK, action);
     let mut answers = BTreeMap::new();
     while let Some((node, event)) = next(&mut events).await {
@@ -372,6 +397,7 @@ async fn ask(core: &Core, nodes: Vec<String>, action: ActionId) {
             // The agent went away while it was asked; it is asked again when it comes back.
             Event::Failed { fault: Fault::Unreachable | Fault::Timeout | Fault::Unknown, text } => {
                 tracing::info!(%node, %text, "agent did not list its adapters; it is asked again when it connects");
+                lost.push(node);
             }
             Event::Failed { text, .. } => close(core, vec![node], &text).await,
             Event::Reply(_) | Event::Output { .. } | Event::Exit(_) => {}
@@ -384,6 +410,7 @@ async fn ask(core: &Core, nodes: Vec<String>, action: ActionId) {
             tracing::warn!(%node, %reason, "adapters not taken");
         }
     }
+    lost
 }
 
 /// Agents connected: those that somebody waits for are asked.
@@ -396,7 +423,9 @@ pub(crate) fn connected(core: &Core, nodes: Vec<String>) {
     });
     if !waited.is_empty() {
         let inner = core.clone();
-        core.drain.spawn("ask for adapters", async move { ask(&inner, waited, ActionId(0)).await });
+        core.drain.spawn("ask for adapters", async move {
+            ask(&inner, waited, ActionId(0)).await;
+        });
     }
 }
 

@@ -5,6 +5,7 @@
 //! [`Racks::fan_out`]. Who it is comes from its certificate, whose key must be the one registered when it
 //! joined; a row that is changed or removed ends the session.
 
+mod arrivals;
 mod fanout;
 mod feed;
 mod reports;
@@ -40,6 +41,7 @@ struct Inner {
     reports: OnceLock<mpsc::Sender<Waiting>>,
     feed: feed::Feed,
     time: time::ClusterTime,
+    arrivals: arrivals::Arrivals,
     /// When the list of unknown machines was looked at last, and whether it was full.
     full: Mutex<Option<(Instant, bool)>>,
 }
@@ -71,6 +73,7 @@ impl Racks {
         core.drain.spawn("rack reports", reports::run(core.clone(), receiver));
         core.drain.spawn("rack views", feed::follow(core.clone()));
         core.drain.spawn("cluster time", time::run(core.clone()));
+        core.drain.spawn("arrivals of service nodes", arrivals::run(core.clone()));
     }
 
     /// Asks nodes through their service nodes. Dropping the receiver cancels.
@@ -145,6 +148,16 @@ impl Racks {
         self.sessions().values().flat_map(|session| session.agents()).collect()
     }
 
+    /// Waits until the service nodes of these nodes have found this master, or had the time to.
+    pub async fn settled(&self, nodes: &[String]) {
+        let Some(core) = self.core() else { return };
+        let lists: BTreeSet<Vec<String>> =
+            core.read(|state| nodes.iter().map(|node| state::view::servicenodes_of(state, node)).collect());
+        for list in lists {
+            arrivals::settled(&core, &list).await;
+        }
+    }
+
     fn core(&self) -> Option<Core> {
         self.0.core.get().and_then(WeakCore::core)
     }
@@ -159,6 +172,7 @@ impl Racks {
         if let Some(old) = old {
             old.replace();
         }
+        self.0.arrivals.arrived(session.name());
     }
 
     /// Takes a session out, unless another one has taken its place.
@@ -171,6 +185,10 @@ impl Racks {
 
     fn feed(&self) -> &feed::Feed {
         &self.0.feed
+    }
+
+    fn arrivals(&self) -> &arrivals::Arrivals {
+        &self.0.arrivals
     }
 
     fn time(&self) -> &time::ClusterTime {

@@ -4,6 +4,7 @@
 //! of its nodes, and the nodes of others are not concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc;
 use wire::op::{Event, Fault, NodeEvent, NodeOp};
 use wire::rack::{FanOut, FanOutEvent, FanOutInput, ToRack};
 
-use super::Session;
+use super::{Session, arrivals};
 use crate::core::Core;
 
 /// Events that wait for their reader; then the service nodes wait.
@@ -26,6 +27,8 @@ const OPEN: Duration = Duration::from_secs(10);
 /// Where a node's order goes, or why it cannot go anywhere.
 enum Way {
     Through(Arc<Session>),
+    /// One of these comes back soon: this master leads since a moment ago.
+    Awaited(Vec<String>),
     Nowhere(String),
 }
 
@@ -35,14 +38,37 @@ pub(super) async fn run(
     input: mpsc::Receiver<FanOutInput>,
     events: mpsc::Sender<FanOutEvent>,
 ) {
+    dispatch(core, order, input, events.clone()).await;
+    let _ = events.send(FanOutEvent::End).await;
+}
+
+/// Gives each service node its nodes; ends when every node has had its final event.
+fn dispatch(
+    core: Core,
+    order: FanOut,
+    input: mpsc::Receiver<FanOutInput>,
+    events: mpsc::Sender<FanOutEvent>,
+) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    // Boxed, because nodes of a service node that was awaited are given out anew.
+    Box::pin(split(core, order, input, events))
+}
+
+async fn split(
+    core: Core,
+    order: FanOut,
+    input: mpsc::Receiver<FanOutInput>,
+    events: mpsc::Sender<FanOutEvent>,
+) {
     let ways = ways(&core, &order);
     let mut parts: BTreeMap<String, (Arc<Session>, Vec<String>)> = BTreeMap::new();
+    let mut awaited: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
     for (node, way) in order.nodes.iter().zip(ways) {
         match way {
             Way::Through(session) => {
                 let part = parts.entry(session.name().to_owned()).or_insert_with(|| (session, Vec::new()));
                 part.1.push(node.clone());
             }
+            Way::Awaited(names) => awaited.entry(names).or_default().push(node.clone()),
             Way::Nowhere(text) => {
                 if failed(&events, node, Fault::Unreachable, text).await.is_err() {
                     return;
@@ -52,11 +78,19 @@ pub(super) async fn run(
     }
     let mut inputs = Vec::new();
     let mut tasks = Vec::new();
-    for (session, nodes) in parts.into_values() {
+    let mut channel = || {
         let (sender, receiver) = mpsc::channel(INPUT);
         inputs.push(sender);
+        receiver
+    };
+    for (session, nodes) in parts.into_values() {
         let part = FanOut { nodes, ..order.clone() };
-        tasks.push(core.drain.spawn("fan-out of a rack", rack(session, part, receiver, events.clone())));
+        tasks.push(core.drain.spawn("fan-out of a rack", rack(session, part, channel(), events.clone())));
+    }
+    for (names, nodes) in awaited {
+        let part = FanOut { nodes, ..order.clone() };
+        let later = later(core.clone(), names, part, channel(), events.clone());
+        tasks.push(core.drain.spawn("fan-out of a rack to come", later));
     }
     let forward = forward(input, inputs);
     let all = async {
@@ -70,7 +104,23 @@ pub(super) async fn run(
         () = all => {}
         () = async { forward.await; std::future::pending().await } => {}
     }
-    let _ = events.send(FanOutEvent::End).await;
+}
+
+/// Waits until one of the service nodes has come, or none is awaited any more, and goes on from there.
+async fn later(
+    core: Core,
+    names: Vec<String>,
+    order: FanOut,
+    input: mpsc::Receiver<FanOutInput>,
+    events: mpsc::Sender<FanOutEvent>,
+) {
+    tokio::select! {
+        biased;
+        () = core.drain.stopping() => {}
+        () = events.closed() => return,
+        () = arrivals::settled(&core, &names) => {}
+    }
+    dispatch(core.clone(), order, input, events).await;
 }
 
 /// Chooses each node's service node: where its agent is if it takes an agent, else the first connected one
@@ -87,6 +137,10 @@ fn ways(core: &Core, order: &FanOut) -> Vec<Way> {
         };
         if agent && let Some(at) = able.iter().position(|session| session.has_agent(node)) {
             able.swap(0, at);
+        }
+        let soon = || arrivals::awaited(core, list).is_some();
+        if able.is_empty() && !core.drain.is_stopping() && soon() {
+            return Way::Awaited(list.clone());
         }
         match (able.first(), list.as_slice()) {
             (Some(session), _) => Way::Through(Arc::clone(session)),
