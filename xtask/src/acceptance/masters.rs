@@ -100,8 +100,9 @@ fn synced(bench: &Bench<'_>) -> Result<()> {
 
 fn leader_killed(bench: &Bench<'_>) -> Result<()> {
     // Four at a time; each says how it ended.
+    // One write for each line, because four write at once.
     let script = r#"seq "$0" | xargs -P 4 -I @ sh -c \
-        'said=$(nodeadd "q@x[01-10]" groups=killed 2>&1); echo "@ $? $said" | tr "\n" " " >> "$0"; echo >> "$0"' "$1""#;
+        'said=$(nodeadd "q@x[01-10]" groups=killed 2>&1); printf "%s\n" "@ $? $(echo $said)" >> "$0"' "$1""#;
     let file = bench.lab.file("requests");
     let _ = std::fs::remove_file(&file);
     let requests = REQUESTS.to_string();

@@ -52,6 +52,7 @@ async fn a_service_node_that_dies_with_an_order_leaves_one_end_a_node() {
     let exec = Exec { command: "cat".into(), stdin: true, ..Exec::default() };
     let events = racks.fan_out(order(NodeOp::Exec(exec), &["n1", "n2"]), input);
     feed.send(FanOutInput::Stdin(b"x".to_vec())).await.unwrap();
+    until(|| rack.asked() == ["exec n1"]).await;
     rack.close();
     let ends = ends(events).await;
     assert_eq!(ends.len(), 2);

@@ -152,6 +152,7 @@ async fn order(mut exchange: Exchange, nodes: Arc<Mutex<Nodes>>) {
     for node in order.nodes {
         let event = match &order.op {
             NodeOp::Exec(exec) => {
+                nodes.lock().unwrap().asked.push(format!("exec {node}"));
                 let mut text = exec.command.clone().into_bytes();
                 if exec.stdin {
                     while let Ok(Some(FanOutInput::Stdin(bytes))) = receiver.recv().await {
