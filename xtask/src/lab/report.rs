@@ -167,13 +167,14 @@ pub fn disk(workspace: &Workspace) -> String {
             output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
         text.split_whitespace().next().unwrap_or("?").to_owned()
     };
-    format!(
-        "{} MiB for the build ({}), {} MiB in the cache ({})",
-        megabytes(&workspace.target),
-        workspace.target.display(),
-        megabytes(&workspace.cache),
-        workspace.cache.display()
-    )
+    let build =
+        format!("{} MiB for the build ({})", megabytes(&workspace.target), workspace.target.display());
+    let cache = format!("{} MiB in the cache ({})", megabytes(&workspace.cache), workspace.cache.display());
+    if workspace.target.starts_with(&workspace.cache) {
+        format!("{cache}, of which {build}")
+    } else {
+        format!("{cache}, {build}")
+    }
 }
 
 #[cfg(test)]
