@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod connect;
+pub mod editor;
 pub mod names;
 pub mod render;
 pub mod session;

@@ -12,6 +12,7 @@ use wire::client::{Answer, Input, Request, Run};
 
 use crate::config::Config;
 use crate::connect::{Masters, Talk};
+use crate::editor::Editing;
 use crate::render::Render;
 use crate::side::{self, Stdin};
 
@@ -41,7 +42,8 @@ pub async fn run_on<O: Write, E: Write>(config: &Config, run: Run, screen: &mut 
     };
     let Ok(interrupt) = signal(SignalKind::interrupt()) else { return 1 };
     let stdin = Stdin::default();
-    let mut session = Session { run, screen, stdin, interrupt, interrupted: false, sent: false };
+    let editing = Editing::default();
+    let mut session = Session { run, screen, stdin, editing, interrupt, interrupted: false, sent: false };
     let status = session.keep_trying(&mut masters, Duration::from_secs(config.patience)).await;
     masters.farewell().await;
     match screen.flush() {
@@ -54,6 +56,7 @@ struct Session<'a, O, E> {
     run: Run,
     screen: &'a mut Render<O, E>,
     stdin: Stdin,
+    editing: Editing,
     interrupt: Signal,
     interrupted: bool,
     sent: bool,
@@ -95,6 +98,7 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                     Ended::Elsewhere(_) => why = "the masters have no leader".to_owned(),
                     Ended::Lost { heard, why: reason } => {
                         masters.lost();
+                        self.editing.begin();
                         self.screen.expect_replay();
                         why = reason;
                         if heard {
@@ -208,6 +212,20 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                     return Ok(Some(Ended::Status(1)));
                 }
             },
+            Answer::Edit { name, bytes, last, complaint, limit } => {
+                let shown = self.screen.flush();
+                self.editing.piece(&bytes);
+                if last {
+                    reply = self.editing.edit(&name, &complaint, limit).await;
+                    // Ctrl-C in the editor was meant for the editor.
+                    tokio::select! {
+                        biased;
+                        _ = self.interrupt.recv() => {}
+                        () = ready(()) => {}
+                    }
+                }
+                shown
+            }
             Answer::NotLeader(address) => return Ok(Some(Ended::Elsewhere(address))),
             Answer::Done { status, .. } => {
                 let status = if self.interrupted { INTERRUPTED } else { i32::from(status) };

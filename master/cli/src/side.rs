@@ -94,6 +94,12 @@ pub fn read_file(path: &str, limit: u64) -> Vec<Input> {
     if content.len() as u64 > limit {
         return refuse(format!("it is larger than {limit} bytes"));
     }
+    in_pieces(path, &content)
+}
+
+/// A content in pieces, under this name.
+#[must_use]
+pub fn in_pieces(path: &str, content: &[u8]) -> Vec<Input> {
     let mut pieces: Vec<Input> = content
         .chunks(PIECE)
         .map(|piece| Input::File { path: path.to_owned(), bytes: piece.to_vec(), last: false })
@@ -128,6 +134,12 @@ pub fn write_file(path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
         let _ = std::fs::remove_file(&temporary);
         format!("{path}: {}", words(&error))
     })
+}
+
+/// Whether there is a terminal to ask on.
+#[must_use]
+pub fn has_terminal() -> bool {
+    std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty").is_ok()
 }
 
 /// Asks the user on the terminal; the empty text when there is none.

@@ -47,6 +47,8 @@ pub enum Style {
     Xdsh(Xdsh),
     /// A remote command as psh tells it.
     Psh,
+    /// As hardware; of a node's state only whether it can be reached.
+    Ping,
 }
 
 /// Which parts xdsh shows.
@@ -124,7 +126,9 @@ impl Folder {
             Event::Output { stream, bytes } => self.output(node, *stream, bytes),
             Event::Reply(reply) => {
                 self.good.push(node.to_owned());
-                reply_lines(reply).into_iter().map(|line| of_node(node, Stream::Out, &line)).collect()
+                let reached = Style::Ping == self.style;
+                let lines = if reached { vec![ping(reply)] } else { reply_lines(reply) };
+                lines.into_iter().map(|line| of_node(node, Stream::Out, &line)).collect()
             }
             Event::Exit(status) => self.exit(node, *status),
             Event::Failed { fault, text } => self.failure(node, *fault, text),
@@ -160,7 +164,7 @@ impl Folder {
     pub fn status(&self) -> u8 {
         match self.style {
             Style::Xdsh(_) => u8::try_from(self.failed).unwrap_or(u8::MAX),
-            Style::Hardware | Style::Psh => self.worst,
+            Style::Hardware | Style::Psh | Style::Ping => self.worst,
         }
     }
 
@@ -176,7 +180,7 @@ impl Folder {
                 }
             }
             // psh joins the two streams of a node, as one terminal would show them.
-            Style::Psh | Style::Hardware => vec![of_node(node, Stream::Out, &complete(bytes))],
+            Style::Psh | Style::Hardware | Style::Ping => vec![of_node(node, Stream::Out, &complete(bytes))],
         }
     }
 
@@ -204,7 +208,7 @@ impl Folder {
         self.worst = 1;
         let text = one_line(text);
         match &self.style {
-            Style::Hardware => vec![node_error(node, &self.server, &text)],
+            Style::Hardware | Style::Ping => vec![node_error(node, &self.server, &text)],
             Style::Xdsh(xdsh) => {
                 let mut lines = vec![self.server_text(node, format!("{text}\n").as_bytes())];
                 if xdsh.verify && fault == Fault::Unreachable {
@@ -254,6 +258,12 @@ fn reply_lines(reply: &NodeReply) -> Vec<Vec<u8>> {
         NodeReply::Texts(texts) => texts.iter().map(line).collect(),
         NodeReply::Adapters(_) | NodeReply::Hardware(_) | NodeReply::Done => Vec::new(),
     }
+}
+
+/// `ping` or `noping` for a state as nodestat tells it.
+fn ping(reply: &NodeReply) -> Vec<u8> {
+    let away = matches!(reply, NodeReply::Text(state) if state.starts_with("noping"));
+    if away { b"noping\n".to_vec() } else { b"ping\n".to_vec() }
 }
 
 /// The bytes with a line feed at their end.
@@ -334,6 +344,14 @@ mod tests {
             (out.as_str(), err.as_str(), status),
             ("", "k0001: *** ssh exited with error code 1.\n", 1)
         );
+    }
+
+    #[test]
+    fn pping_says_only_whether_a_node_can_be_reached() {
+        let state = |text: &str| Event::Reply(NodeReply::Text(text.into()));
+        let events = [("n1", state("sshd")), ("n2", state("noping")), ("n3", state("booted"))];
+        let (out, err, status) = run(Style::Ping, &["n1", "n2", "n3"], &events);
+        assert_eq!((out.as_str(), err.as_str(), status), ("n1: ping\nn2: noping\nn3: ping\n", "", 0));
     }
 
     #[test]

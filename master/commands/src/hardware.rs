@@ -16,6 +16,10 @@ pub static RPOWER: Command = Command {
     summary: "Switch machines on and off, or ask whether they are on",
     usage: "Usage: rpower <noderange> [--nodeps] [on|off|softoff|reset|boot|cycle|stat|state|status] [-V|--verbose] [--detach]
        rpower [-h|--help|-v|--version]
+
+   Options of xCAT that are refused:
+       [-m <table.column>==<status>] [-r <retries>] [-t <timeout>] to wait for a status
+       [-w <timeout>] [-o] to wake and suspend, [-c <path>] to boot virtual machines from a file
 ",
     writes: true,
     range: Range::First,
@@ -74,8 +78,11 @@ pub static NODESTAT: Command = Command {
     plan: nodestat,
 };
 
+/// Options of xCAT's rpower that are known and refused.
+const REFUSED: [char; 6] = ['m', 't', 'r', 'w', 'o', 'c'];
+
 fn rpower(ctx: &Ctx<'_>) -> Plan {
-    let own = [value('m', ""), value('t', ""), value('r', "")];
+    let own = REFUSED.map(|letter| if letter == 'o' { flag(letter, "") } else { value(letter, "") });
     let given = match words(ctx, &RPOWER, &own) {
         Ok(given) => given,
         Err(plan) => return plan,
@@ -84,8 +91,8 @@ fn rpower(ctx: &Ctx<'_>) -> Plan {
         // xCAT's status (observation w205).
         return Plan::usage(RPOWER.usage, u8::from(!given.words.is_empty()));
     };
-    if given.options.has("m") || given.options.has("t") || given.options.has("r") {
-        return Plan::error(ctx, "rpower -m, -t and -r (wait for a status) are not supported");
+    if let Some(letter) = REFUSED.into_iter().find(|letter| given.options.has(&letter.to_string())) {
+        return Plan::error(ctx, &format!("rpower -{letter} is not supported"));
     }
     ask(ctx, range, &["nodehm.power", "nodehm.mgt"], "nodehm.power,mgt", power::power(word))
 }

@@ -132,6 +132,18 @@ fn requests(ctx: &Ctx<'_>, given: &Given, make: bool) -> Result<Vec<Request>, Pl
         attributes.push(("grouptype".to_owned(), "dynamic".to_owned()));
         attributes.push(("members".to_owned(), "dynamic".to_owned()));
     }
+    if let Some(template) = given.value("template").filter(|_| make) {
+        attributes.extend(of_template(ctx, kind, template, &attributes)?);
+    }
+    if given.has("u") && make {
+        if kind.name != "osimage" {
+            return Err(Plan::error(ctx, "The '-u' flag is valid only for the type 'osimage'."));
+        }
+        let name = image_attributes(ctx, &mut attributes)?;
+        if names.is_empty() {
+            return Ok(vec![Request { kind, name, attributes }]);
+        }
+    }
     let wheres = given.values("where");
     if kind.name == "group" && !wheres.is_empty() {
         attributes.push(("wherevals".to_owned(), wheres.join("::")));
@@ -149,6 +161,67 @@ fn requests(ctx: &Ctx<'_>, given: &Given, make: bool) -> Result<Vec<Request>, Pl
         (false, _) => names.join(",").split(',').map(str::to_owned).collect(),
     };
     Ok(names.into_iter().map(|name| Request { kind, name, attributes: attributes.clone() }).collect())
+}
+
+/// Attributes of a node that belong to one machine and are not copied from a template.
+const OF_MACHINE: [&str; 9] =
+    ["mac", "serial", "uuid", "status", "statustime", "appstatus", "appstatustime", "currstate", "currchain"];
+
+/// What an object that serves as template gives: the values it has itself, those not given otherwise.
+fn of_template(
+    ctx: &Ctx<'_>,
+    kind: &'static TypeDef,
+    template: &str,
+    given: &[(String, String)],
+) -> Result<Vec<(String, String)>, Plan> {
+    if !ctx.state.has_object(kind, template) {
+        let text = format!("Could not find the template object named '{template}' of type '{}'.", kind.name);
+        return Err(Plan::error(ctx, &text));
+    }
+    let own = |attribute: &str| {
+        ctx.state.object_attribute(kind, template, attribute)?;
+        let mut values = kind.defs(attribute).filter_map(|def| {
+            let (_, row) = ctx.state.object_row(kind, def, template)?;
+            row.get(def.column).map(str::to_owned)
+        });
+        values.next()
+    };
+    let wanted = |attribute: &&str| {
+        *attribute != kind.key
+            && !OF_MACHINE.contains(attribute)
+            && !given.iter().any(|(name, _)| name == attribute)
+    };
+    let names = kind.names().into_iter().filter(wanted);
+    Ok(names.filter_map(|attribute| Some((attribute.to_owned(), own(attribute)?))).collect())
+}
+
+/// `-u`: fills in what follows from the four attributes of an image, and gives its usual name.
+fn image_attributes(ctx: &Ctx<'_>, attributes: &mut Vec<(String, String)>) -> Result<String, Plan> {
+    let given = |wanted: &str| {
+        let found = attributes.iter().find(|(name, value)| name == wanted && !value.is_empty());
+        found.map(|(_, value)| value.clone()).ok_or_else(|| {
+            let text = "The '-u' flag needs the attributes provmethod, profile, osvers and osarch";
+            Plan::error(ctx, &format!("{text}; '{wanted}' is missing."))
+        })
+    };
+    let (method, profile) = (given("provmethod")?, given("profile")?);
+    let (version, arch) = (given("osvers")?, given("osarch")?);
+    let folder = ctx.state.site("installdir").unwrap_or("/install").to_owned();
+    let mut usual = vec![
+        ("imagetype", "linux".to_owned()),
+        ("osname", "Linux".to_owned()),
+        ("pkgdir", format!("{folder}/{version}/{arch}")),
+        ("otherpkgdir", format!("{folder}/post/otherpkgs/{version}/{arch}")),
+    ];
+    if matches!(method.as_str(), "netboot" | "statelite") {
+        usual.push(("rootimgdir", format!("{folder}/{method}/{version}/{arch}/{profile}")));
+    }
+    for (name, value) in usual {
+        if !attributes.iter().any(|(known, _)| known == name) {
+            attributes.push((name.to_owned(), value));
+        }
+    }
+    Ok(format!("{version}-{arch}-{method}-{profile}"))
 }
 
 /// Nodes that exist through groups and ranges; names that do not exist are taken as new ones.

@@ -468,7 +468,8 @@ fn group_removal(ctx: &Ctx<'_>, group: &str) -> Vec<RowChange> {
     changes
 }
 
-/// The change that gives an object another name in all its rows. Values that groups give stay the groups'.
+/// The change that gives an object another name in all its rows. Values that groups give stay the groups'; but what
+/// a pattern of a group made of the old name is kept as the node's own when the new name has another form.
 pub(crate) fn renamed(ctx: &Ctx<'_>, kind: &TypeDef, old: &str, new: &str, output: Output) -> Change {
     let mut edit = Edit::new(ctx.state);
     if kind.name == "node" {
@@ -479,6 +480,9 @@ pub(crate) fn renamed(ctx: &Ctx<'_>, kind: &TypeDef, old: &str, new: &str, outpu
                 edit.guard(table, &key);
                 edit.set(table, &key, column, new);
             }
+        }
+        if form(old) != form(new) {
+            keep_computed(ctx, &mut edit, old, new);
         }
         return edit.finish(output);
     }
@@ -493,6 +497,36 @@ pub(crate) fn renamed(ctx: &Ctx<'_>, kind: &TypeDef, old: &str, new: &str, outpu
         edit.set(def.table, &key, column, new);
     }
     edit.finish(output)
+}
+
+/// A name with its numbers taken out: patterns compute the same of names of one form.
+fn form(name: &str) -> String {
+    let mut form = String::new();
+    for c in name.chars() {
+        let c = if c.is_ascii_digit() { '0' } else { c };
+        if c != '0' || !form.ends_with('0') {
+            form.push(c);
+        }
+    }
+    form
+}
+
+/// Makes a node's own what patterns of its groups computed of its old name.
+fn keep_computed(ctx: &Ctx<'_>, edit: &mut Edit<'_>, old: &str, new: &str) {
+    for id in schema().node_tables() {
+        let (def, table) = (schema().def(id), ctx.state.table(id));
+        let [key] = def.keys[..] else { continue };
+        for column in (0..def.columns.len()).filter(|column| *column != key) {
+            let Some(found) = ctx.state.value(old, id, column) else { continue };
+            let Some(group) = found.group else { continue };
+            let mut rows = table.of_node(group).filter(|(_, row)| table.enabled(row));
+            if rows.find_map(|(_, row)| row.get(column)).is_none_or(|text| text == found.text) {
+                continue;
+            }
+            let key = if table.find(&[old]).is_some() { old } else { new };
+            edit.set(id, &[key], column, &found.text);
+        }
+    }
 }
 
 fn valid_name(kind: &TypeDef, name: &str) -> bool {

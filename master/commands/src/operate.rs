@@ -3,7 +3,7 @@
 use crate::args::{self, Given, Opt, flag, word};
 use crate::plan::{Ctx, Plan};
 use crate::registry::{Command, Range};
-use crate::{action, hardware, nodeset, remote, sn};
+use crate::{action, hardware, nodeset, pping, remote, sn};
 
 /// All of them.
 pub static COMMANDS: &[&Command] = &[
@@ -18,6 +18,7 @@ pub static COMMANDS: &[&Command] = &[
     &nodeset::NODESET,
     &hardware::NODESTAT,
     &MKNB,
+    &pping::COMMAND,
     &remote::PSH,
     &sn::SN,
     &sn::STATUS,

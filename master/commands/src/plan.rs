@@ -51,6 +51,30 @@ pub struct Inputs {
     pub interfaces: Option<Vec<Interface>>,
     /// Membership of the masters and connected service nodes, one line each, for `lsxcatd` and `status`.
     pub status: Option<Vec<String>>,
+    /// What came back from the user's editor.
+    pub edited: Option<Edited>,
+}
+
+/// A text for the user's editor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sheet {
+    /// Name of the file, as the user sees it in the editor.
+    pub name: String,
+    /// What it was made of; an edited text is compared with it.
+    pub base: String,
+    /// What is to be edited: the base, or what the user made of it before.
+    pub text: Vec<u8>,
+    /// Why the user must edit again.
+    pub complaint: Option<String>,
+}
+
+/// A text that was edited.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edited {
+    /// What was given out.
+    pub sheet: Sheet,
+    /// The text, or why there is none.
+    pub text: Result<Vec<u8>, String>,
 }
 
 /// A network interface of the master with one IPv4 address.
@@ -140,6 +164,8 @@ pub enum Need {
         /// Most bytes.
         limit: u64,
     },
+    /// A text edited by the user: [`Inputs::edited`].
+    Edit(Sheet),
     /// [`Inputs::hosts`].
     Hosts,
     /// [`Inputs::interfaces`].

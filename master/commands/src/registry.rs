@@ -2,8 +2,8 @@
 
 use crate::plan::{Ctx, Plan};
 use crate::{
-    chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, range, rmdef,
-    tabdump, tabgrep, tabrestore, xcoll,
+    chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, notif, range,
+    rmdef, tabdump, tabedit, tabgrep, tabprune, tabrestore, xcoll,
 };
 
 /// Where a command has its noderange.
@@ -54,10 +54,14 @@ static COMMANDS: &[&Command] = &[
     &nodels::COMMAND,
     &node_edit::NODERM,
     &range::COMMAND,
+    &notif::REGNOTIF,
     &rmdef::COMMAND,
     &tabdump::COMMAND,
+    &tabedit::COMMAND,
     &tabgrep::COMMAND,
+    &tabprune::COMMAND,
     &tabrestore::COMMAND,
+    &notif::UNREGNOTIF,
     &xcoll::COMMAND,
 ];
 

@@ -107,7 +107,10 @@ fn refused(ctx: &Ctx<'_>, usage: &str, refusal: Refusal) -> Plan {
     let mut output = Output::new();
     match refusal {
         Refusal::Help => return Plan::usage(usage, 0),
-        Refusal::Version => return Plan::version(ctx),
+        Refusal::Version => {
+            output.line(&format!("Version {}\n", ctx.version));
+            return output.into();
+        }
         Refusal::Settings => {
             output.text(&settings(ctx));
             return output.into();

@@ -49,6 +49,9 @@ pub enum Refusal {
 /// Most seconds that `-t` takes: a day.
 const LONGEST: u64 = 86_400;
 
+/// What is said of folders with images; a name that does not begin at the root is none.
+const IMAGES: &str = "commands in image folders are not supported";
+
 /// Usage of xdsh.
 pub const XDSH_USAGE: &str =
     "Usage: xdsh noderange [-f fanout] [-t seconds] [-l user] [-s stdout|stderr] [-E file]
@@ -77,7 +80,10 @@ pub fn xdsh(argv: &[String], environment: &BTreeMap<String, String>) -> Result<R
             "-q" | "--show-config" => Refusal::Settings,
             "-v" if argv.get(1).is_some_and(|second| second == "-q") => Refusal::Settings,
             "-K" => Refusal::Err("ssh keys are not needed: agents authenticate with certificates".to_owned()),
-            "-i" => Refusal::Err("commands in image folders are not supported yet".to_owned()),
+            "-i" if argv.get(1).is_some_and(|folder| !folder.starts_with('/')) => {
+                Refusal::Err(format!("Input image directory {} does not exist.", argv[1]))
+            }
+            "-i" => Refusal::Err(IMAGES.to_owned()),
             _ => Refusal::Out("Node range not specified, see xdsh man page for syntax.\n\n".to_owned()),
         });
     }
@@ -117,6 +123,13 @@ pub fn xdsh(argv: &[String], environment: &BTreeMap<String, String>) -> Result<R
                 if !matches!(option.as_str(), "c" | "B" | "bypass") {
                     words.value(&option)?;
                 }
+            }
+            "i" | "rootimg" => {
+                let folder = words.value(&option)?;
+                return Err(Refusal::Err(match folder.starts_with('/') {
+                    true => IMAGES.to_owned(),
+                    false => format!("Input image directory {folder} does not exist."),
+                }));
             }
             "detach" | "async" => remote.detach = true,
             "sudo" => return Err(Refusal::Err("--sudo is not supported; -l chooses the user".to_owned())),

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use state::{Row, Table, TableDef, schema};
+use wire::op::Stream;
 
 use crate::args::{flag, read, value};
 use crate::csv;
@@ -118,6 +119,11 @@ fn print(table: &Table, wanted: impl Fn(&Row) -> bool) -> Output {
         output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
     }
     output
+}
+
+/// The whole table as text.
+pub(crate) fn text(table: &Table) -> String {
+    print(table, |_| true).all(Stream::Out)
 }
 
 fn newest_rows(ctx: &Ctx<'_>, table: &Table, count: &str) -> Plan {

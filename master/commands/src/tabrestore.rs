@@ -3,9 +3,9 @@
 //! All or nothing. Statuses: 1 the content is wrong, 2 usage, 3 the file cannot be read, 4 no such table or a
 //! row that exists.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
-use state::{Precondition, RowChange};
+use state::{Precondition, RowChange, Table};
 
 use crate::args::{flag, read};
 use crate::csv;
@@ -52,27 +52,67 @@ fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         Plan::Answer(output.status(status))
     };
     let Some(table) = ctx.state.named(name) else { return Err(fail(4, format!("Unable to open {name}"))) };
+    let add = given.has("addrows");
+    let taken = |key: &[String]| add && table.find(key).is_some();
+    let rows = rows(table, bytes, taken).map_err(|(status, text)| fail(status, text))?;
+    let mut change = Change::default();
+    if !add {
+        change.changes.push(RowChange::Clear { table: name.to_owned() });
+    }
+    for NewRow { key, cells, .. } in rows {
+        if add {
+            change.preconditions.push(Precondition::Absent { table: name.to_owned(), key: key.clone() });
+        }
+        change.changes.push(RowChange::Set { table: name.to_owned(), key, cells });
+    }
+    Ok(Plan::Change(change))
+}
+
+/// A row of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NewRow {
+    /// Texts of the key columns.
+    pub key: Vec<String>,
+    /// Column and text, in the order of the file.
+    pub cells: Vec<(String, String)>,
+    /// Its number is given by the table.
+    pub numbered: bool,
+}
+
+impl NewRow {
+    /// The text of a column; empty when the file does not have it.
+    pub(crate) fn text(&self, column: &str) -> &str {
+        self.cells.iter().find(|(known, _)| known == column).map_or("", |(_, text)| text)
+    }
+}
+
+/// The rows of a file for a table. `taken` says which keys may not be used.
+///
+/// # Errors
+/// An exit status and what is wrong.
+pub(crate) fn rows(
+    table: &Table,
+    bytes: &[u8],
+    taken: impl Fn(&[String]) -> bool,
+) -> Result<Vec<NewRow>, (u8, String)> {
     let def = table.def();
-    let (columns, records) = csv::parse(bytes).map_err(|error| fail(1, error.to_string()))?;
+    let name = def.name;
+    let (columns, records) = csv::parse(bytes).map_err(|error| (1, error.to_string()))?;
     for column in &columns {
         if def.column(column).is_none() {
             let text = format!(
                 "The header line indicates that column '{column}' should exist, which is not defined in the \
                  schema for '{name}'"
             );
-            return Err(fail(1, text));
+            return Err((1, text));
         }
     }
-    let add = given.has("addrows");
-    let mut change = Change::default();
-    let mut seen: HashMap<Vec<String>, usize> = HashMap::new();
-    if !add {
-        change.changes.push(RowChange::Clear { table: name.to_owned() });
-    }
-    for (number, record) in records.iter().enumerate() {
+    let mut seen: HashSet<Vec<String>> = HashSet::new();
+    let mut rows = Vec::with_capacity(records.len());
+    for (number, record) in records.into_iter().enumerate() {
         if record.values.len() > columns.len() {
             let text = format!("line {number} has more values than the header has columns: {}", record.text);
-            return Err(fail(1, text));
+            return Err((1, text));
         }
         let value = |wanted: usize| {
             let at = columns.iter().position(|column| def.column(column) == Some(wanted))?;
@@ -80,7 +120,7 @@ fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         };
         let key: Vec<String> = def.keys.iter().map(|&k| value(k).unwrap_or_default()).collect();
         let numbered = def.keys.iter().any(|&k| def.columns[k].auto) && key.iter().all(String::is_empty);
-        let exists = add && table.find(&key).is_some() || seen.insert(key.clone(), number).is_some();
+        let exists = taken(&key) || !seen.insert(key.clone());
         if exists && !numbered {
             let names: Vec<String> =
                 def.keys.iter().map(|&k| format!("{name}.{}", def.columns[k].name)).collect();
@@ -89,13 +129,10 @@ fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
                 names.join(", "),
                 record.text
             );
-            return Err(fail(4, text));
+            return Err((4, text));
         }
-        if add {
-            change.preconditions.push(Precondition::Absent { table: name.to_owned(), key: key.clone() });
-        }
-        let cells = columns.iter().cloned().zip(record.values.iter().cloned()).collect();
-        change.changes.push(RowChange::Set { table: name.to_owned(), key, cells });
+        let cells = columns.iter().cloned().zip(record.values).collect();
+        rows.push(NewRow { key, cells, numbered });
     }
-    Ok(Plan::Change(change))
+    Ok(rows)
 }

@@ -5,8 +5,12 @@
 
 #[path = "golden/bad_input.rs"]
 mod bad_input;
+#[path = "golden/definitions.rs"]
+mod definitions;
 #[path = "golden/noderange.rs"]
 mod noderange;
+#[path = "golden/nodes.rs"]
+mod nodes;
 #[path = "golden/transcripts.rs"]
 mod transcripts;
 #[path = "golden/world.rs"]

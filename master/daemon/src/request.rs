@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use commands::{Change, Command, Ctx, Inputs, Need, Output, Plan};
+use commands::{Change, Command, Ctx, Edited, Inputs, Need, Output, Plan, Sheet};
 use link::Exchange;
 use state::policy::{self, Question, Verdict};
 use state::{Files, RowChange, State};
@@ -25,6 +25,10 @@ use crate::{effects, executor, status};
 
 /// How long a request waits for a new cluster to be founded.
 const FOUNDING: Duration = Duration::from_secs(5);
+/// How long a user may edit.
+const EDITING: Duration = Duration::from_secs(24 * 3600);
+/// Bytes of a text to edit in one answer.
+const PIECE: usize = 1024 * 1024;
 /// A plan that still needs something after this many rounds is broken.
 const ROUNDS: usize = 64;
 /// A change that meets a faster one is planned again this often.
@@ -275,6 +279,10 @@ impl Task {
                 let limit = limit.min(self.core.config.limits.file);
                 self.gathered.stdin = Some(want_stdin(talk, limit).await?);
             }
+            Need::Edit(sheet) => {
+                let text = want_edited(talk, &sheet, self.core.config.limits.file).await?;
+                self.gathered.inputs.edited = Some(Edited { sheet, text });
+            }
             Need::Hosts => self.gathered.inputs.hosts = Some(effects::read_hosts(&self.core).await),
             Need::Interfaces => {
                 let found = tokio::task::spawn_blocking(crate::interfaces::of_this_machine).await;
@@ -508,6 +516,42 @@ async fn want_file(talk: &mut Talk, path: &str, limit: u64) -> Result<Option<Vec
             }
             Input::FileError { path: of, .. } if of == path => return Ok(None),
             _ => {}
+        }
+    }
+}
+
+/// Has a text edited by the user, who may take long.
+async fn want_edited(talk: &mut Talk, sheet: &Sheet, limit: u64) -> Result<Result<Vec<u8>, String>, End> {
+    let edit = |bytes: &[u8], last| Answer::Edit {
+        name: sheet.name.clone(),
+        bytes: bytes.to_vec(),
+        last,
+        complaint: sheet.complaint.clone().unwrap_or_default(),
+        limit,
+    };
+    for piece in sheet.text.chunks(PIECE) {
+        talk.send(&edit(piece, false)).await?;
+    }
+    talk.send(&edit(&[], true)).await?;
+    let mut content = Vec::new();
+    let deadline = tokio::time::Instant::now() + EDITING;
+    loop {
+        let Ok(heard) = tokio::time::timeout_at(deadline, talk.heard()).await else { return Err(End::Gone) };
+        match heard {
+            Heard::Input(Input::File { path, bytes, last }) if path == sheet.name => {
+                content.extend_from_slice(&bytes);
+                if content.len() as u64 > limit {
+                    return Err(End::Done(1));
+                }
+                if last {
+                    return Ok(Ok(content));
+                }
+            }
+            Heard::Input(Input::FileError { path, reason }) if path == sheet.name => {
+                return Ok(Err(reason));
+            }
+            Heard::Input(_) => {}
+            other => return Err(other.into()),
         }
     }
 }

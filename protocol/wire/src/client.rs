@@ -126,6 +126,20 @@ pub enum Answer {
         /// The answer holds at this revision.
         revision: Revision,
     },
+    /// A piece of a text that the user is to edit; with the last piece the client starts the user's editor and
+    /// answers with [`Input::File`]s or an [`Input::FileError`] under this name.
+    Edit {
+        /// Name of the file that the editor shows.
+        name: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+        /// This was the last piece.
+        last: bool,
+        /// What was wrong with the text the user saved before; empty the first time.
+        complaint: String,
+        /// Most bytes wanted back.
+        limit: u64,
+    },
 }
 
 /// A piece of output. `node` is set for node output, which the client prints as `node: text`.

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use commands::{Change, Ctx, Effect, Inputs, Interface, Need, Plan, resolve};
+use crate::nodes;
+use commands::{Change, Ctx, Edited, Effect, Inputs, Interface, Need, Plan, resolve};
 use state::{Entry, Files, RowChange, State, Transaction};
 use wire::op::Stream;
 
@@ -20,6 +21,7 @@ pub struct World {
     /// Files of the client by path.
     pub disk: BTreeMap<String, String>,
     pub hosts: String,
+    editor: Option<String>,
     index: u64,
 }
 
@@ -52,6 +54,7 @@ impl World {
             state: State::new(),
             disk: files(inputs),
             hosts: "127.0.0.1 localhost\n10.1.0.1 mn01.cluster.test mn01\n".to_owned(),
+            editor: None,
             index: 0,
         };
         let mut changes = Vec::new();
@@ -73,6 +76,15 @@ impl World {
         world
     }
 
+    /// The nodes of the sessions that run commands: k0001 to k0004 answer, u1 does not.
+    pub fn with_answering_nodes(mut self) -> World {
+        let names = ["k0001", "k0002", "k0003", "k0004", "u1"];
+        let changes = names.map(|node| RowChange::set("nodelist", &[node], &[("groups", "k")])).to_vec();
+        self.apply(Transaction { changes, ..Transaction::default() });
+        self.disk.insert("/golden/s.sh".to_owned(), "#!/bin/sh\necho script $1\n".to_owned());
+        self
+    }
+
     fn apply(&mut self, transaction: Transaction) {
         self.index += 1;
         let outcome = self.state.apply(self.index, &Entry::Transaction(transaction)).outcome.unwrap();
@@ -84,6 +96,10 @@ impl World {
         let args: Vec<String> = command[1..].iter().map(|a| (*a).to_owned()).collect();
         if let Some(ran) = self.shell(command) {
             return Some(ran);
+        }
+        if let ["env", setting, rest @ ..] = command {
+            self.editor = setting.strip_prefix("EDITOR=").map(str::to_owned);
+            return self.run(rest, stdin);
         }
         let (found, args) = resolve(command[0], &args)?;
         let mut sent = Files::new();
@@ -126,6 +142,13 @@ impl World {
                 Plan::Need(Need::Stdin { .. }) => given = Some(stdin.as_bytes()),
                 Plan::Need(Need::Hosts) => inputs.hosts = Some(self.hosts.clone()),
                 Plan::Need(Need::Interfaces) => inputs.interfaces = Some(interfaces()),
+                Plan::Need(Need::Edit(sheet)) => {
+                    let script = self.editor.as_ref().and_then(|path| self.disk.get(path))?;
+                    assert_eq!(sheet.complaint, None, "what is edited can be stored");
+                    let text = Ok(nodes::edited(script, &sheet.name, &sheet.text));
+                    inputs.edited = Some(Edited { sheet, text });
+                }
+                Plan::FanOut(plan) => return Some(nodes::run(&plan)),
                 _ => return None,
             }
         }
@@ -141,14 +164,38 @@ impl World {
                 self.disk.insert((*to).to_owned(), text);
                 quiet(String::new())
             }
+            ["sh", "-c", line] => {
+                let mut ran = Ran { out: String::new(), err: String::new(), rc: 0 };
+                for part in line.split(" | ") {
+                    let words: Vec<&str> = part.split('\'').flat_map(words).collect();
+                    let (given, err) = (ran.out, ran.err);
+                    ran = self.run(&words, &given)?;
+                    ran.err.insert_str(0, &err);
+                }
+                Some(ran)
+            }
             _ => None,
         }
     }
 }
 
+/// The words of a piece of a line: what stood in quotes ends in no blank and is one word.
+fn words(piece: &str) -> Vec<&str> {
+    if piece.ends_with(' ') || !piece.contains(' ') {
+        piece.split_whitespace().collect()
+    } else {
+        vec![piece]
+    }
+}
+
 fn ran(output: &commands::Output) -> Ran {
+    told(&output.items, i64::from(output.status))
+}
+
+/// Pieces of output as the client shows them.
+pub fn told(items: &[wire::client::Text], rc: i64) -> Ran {
     let (mut out, mut err) = (String::new(), String::new());
-    for item in &output.items {
+    for item in items {
         let text = String::from_utf8_lossy(&item.text);
         let target = if item.stream == Stream::Out { &mut out } else { &mut err };
         match &item.node {
@@ -156,7 +203,7 @@ fn ran(output: &commands::Output) -> Ran {
             Some(node) => text.lines().for_each(|line| target.push_str(&format!("{node}: {line}\n"))),
         }
     }
-    Ran { out, err, rc: i64::from(output.status) }
+    Ran { out, err, rc }
 }
 
 /// The machine of the observations: the cluster's network and one that is not defined.

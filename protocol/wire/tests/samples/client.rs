@@ -51,6 +51,16 @@ pub fn samples() -> Vec<Sample> {
         sample("client.answer.not_leader", Answer::NotLeader(s("127.0.0.1:3001"))),
         sample("client.answer.done", Answer::Done { status: 1, revision: Revision(65_536) }),
         sample(
+            "client.answer.edit",
+            Answer::Edit {
+                name: s("a.csv"),
+                bytes: vec![35],
+                last: true,
+                complaint: s("line 2"),
+                limit: 1 << 20,
+            },
+        ),
+        sample(
             "peer.forward",
             Forward {
                 user: s("ann"),
