@@ -3,7 +3,7 @@
 use state::schema;
 use state::schema::TypeDef;
 
-use crate::args::{Given, flag, read, value, word, word_value};
+use crate::args::{Given, flag, read, value, word};
 use crate::defs::{NICS, split_attribute, spread, types_text, with_types};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
@@ -21,7 +21,7 @@ pub(crate) static COMMAND: Command = Command {
             [ -l | --long] [-s | --short] [-a | --all] [-z | --stanza ] [-S]\n        [-i attr-list] [-c | \
             --compress] [--osimage] [--nics]\n        [-w attr==val [-w attr=~val] ...] [noderange]\n\n",
     writes: false,
-    range: Range::After(&["-t", "-i", "-o", "-w", "--template"]),
+    range: Range::After(&["-t", "-i", "-o", "-w"]),
     plan,
 };
 
@@ -50,7 +50,7 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         flag('S', "S"),
         word("osimage"),
         word("nics"),
-        word_value("template"),
+        word("template"),
     ];
     let given = read(ctx.args, &known, true).map_err(|_| wrong_option(ctx))?;
     if given.has("version") {
@@ -61,6 +61,21 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let kinds = types(ctx, &given)?;
     if given.has("help") || given.has("?") {
         return Err(if given.has("type") { describe(&kinds).into() } else { usage(0) });
+    }
+    if given.has("template") {
+        // There are no ready-made definitions; any object serves mkdef as a template.
+        let mut output = Output::new();
+        match names(&given) {
+            Some(name) => {
+                let kind = kinds.first().map_or("node", |kind| kind.name);
+                output.error(
+                    ctx,
+                    &format!("Could not find the template object named '{name}' of type '{kind}'."),
+                );
+            }
+            None => output.line("No object definitions have been found"),
+        }
+        return Err(output.into());
     }
     if given.has("compress") && !given.has("attrs") {
         return Err(Plan::error(ctx, "The '-c' flag must be used with the '-i' flag."));

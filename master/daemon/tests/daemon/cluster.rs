@@ -279,7 +279,7 @@ impl Client {
                 }
             }
             Answer::Accepted(id) => said.action = Some(id),
-            Answer::WantFile { path, .. } => {
+            Answer::WantFile { path, .. } | Answer::Edit { name: path, last: true, .. } => {
                 let input = match call.files.get(&path) {
                     Some(bytes) => Input::File { path, bytes: bytes.clone(), last: true },
                     None => Input::FileError { path, reason: "No such file or directory".into() },

@@ -110,6 +110,22 @@ async fn files_and_standard_input_come_from_the_client() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_edited_table_comes_back_from_the_client_and_what_cannot_be_stored_changes_nothing() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    admin.ok("nodeadd n1-n2 groups=all nodepos.rack=R1").await;
+    let before = admin.ok("tabdump nodepos").await;
+    let edited = before.replacen("R1", "R7", 1);
+    let said = admin.finish(call("tabedit nodepos").file("nodepos.csv", &edited)).await.unwrap();
+    assert_eq!((said.status, said.out.as_str(), said.err.as_str()), (0, "", ""));
+    assert_eq!(admin.ok("tabdump nodepos").await, edited);
+    // This client has no editor.
+    let said = admin.run("tabedit nodepos").await;
+    assert_eq!((said.status, said.err.contains("No such file or directory")), (1, true), "{said:?}");
+    assert_eq!(admin.ok("tabdump nodepos").await, edited);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn makehosts_writes_the_hosts_file_of_the_master() {
     let cluster = Cluster::start(1).await;
     let hosts = cluster.dir.path().join("hosts");
