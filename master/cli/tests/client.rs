@@ -47,6 +47,8 @@ impl Master {
             .args(arguments)
             .env("MARGAY_CONFIG", self.dir.path().join("client.toml"))
             .env("XCATTEST", "1")
+            .env_remove("TABEDITOR")
+            .env("EDITOR", format!("sh {}", self.dir.path().join("editor").display()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -159,4 +161,47 @@ async fn standard_input_and_files_go_only_when_they_are_asked_for() {
     exchange.send(&done(0)).await.unwrap();
     assert_eq!(end(child).await.status.code(), Some(0));
     assert_eq!(std::fs::read(&made).unwrap(), b"x\n");
+}
+
+fn edit(bytes: &[u8], last: bool, complaint: &str) -> Answer {
+    let complaint = complaint.to_owned();
+    Answer::Edit { name: "mac.csv".to_owned(), bytes: bytes.to_vec(), last, complaint, limit: 100 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_edited_once_even_when_the_master_is_lost_meanwhile() {
+    let master = Master::start(1);
+    let calls = master.dir.path().join("calls");
+    let script = format!("basename $1 >>{}\nsed -i s/R1/R7/ $1\n", calls.display());
+    std::fs::write(master.dir.path().join("editor"), script).unwrap();
+    let child = master.run(&["tabedit", "mac"]);
+    let wanted = Input::File { path: "mac.csv".to_owned(), bytes: b"#node\nR7\n".to_vec(), last: true };
+    let (_, mut exchange) = master.request(0).await;
+    for lost in [true, false] {
+        exchange.send(&edit(b"#node\n", false, "")).await.unwrap();
+        exchange.send(&edit(b"R1\n", true, "")).await.unwrap();
+        assert_eq!(heard(&mut exchange).await, wanted);
+        if lost {
+            drop(exchange);
+            exchange = master.request(0).await.1;
+        }
+    }
+    exchange.send(&done(0)).await.unwrap();
+    assert_eq!(end(child).await.status.code(), Some(0));
+    assert_eq!(std::fs::read_to_string(calls).unwrap(), "mac.csv\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_editor_that_fails_or_writes_too_much_saves_nothing() {
+    let master = Master::start(1);
+    for (script, reason) in [("exit 3\n", "nothing was saved"), ("seq 100 >$1\n", "larger than 100 bytes")] {
+        std::fs::write(master.dir.path().join("editor"), script).unwrap();
+        let child = master.run(&["tabedit", "mac"]);
+        let (_, mut exchange) = master.request(0).await;
+        exchange.send(&edit(b"#node\n", true, "")).await.unwrap();
+        let Input::FileError { reason: told, .. } = heard(&mut exchange).await else { panic!("a file") };
+        assert!(told.contains(reason), "{told}");
+        exchange.send(&done(1)).await.unwrap();
+        assert_eq!(end(child).await.status.code(), Some(1));
+    }
 }
