@@ -260,7 +260,7 @@ impl Task {
                 self.core.health.counter("commands_panicked").one();
                 Plan::error(&ctx, "internal error in this command; nothing was done")
             });
-            let touched = touched(&plan);
+            let touched = plan.touches(state);
             if touched.is_empty() || touched.iter().all(|node| named.binary_search(node).is_ok()) {
                 return (verdict, plan);
             }
@@ -571,29 +571,6 @@ async fn want_stdin(talk: &mut Talk, limit: u64) -> Result<Vec<u8>, End> {
             _ => {}
         }
     }
-}
-
-/// Nodes that a plan does something to.
-fn touched(plan: &Plan) -> Vec<String> {
-    let mut nodes: Vec<String> = match plan {
-        Plan::FanOut(fan_out) => fan_out.nodes.clone(),
-        Plan::Change(change) => change.changes.iter().filter_map(node_of).collect(),
-        _ => Vec::new(),
-    };
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes
-}
-
-fn node_of(change: &RowChange) -> Option<String> {
-    let (table, key) = match change {
-        RowChange::Set { table, key, .. } | RowChange::Delete { table, key } => (table, key),
-        RowChange::ForgetNode { node } => return Some(node.clone()),
-        RowChange::Clear { .. } => return None,
-    };
-    let def = state::schema().def(state::schema().table(table)?);
-    let at = def.keys.iter().position(|column| Some(*column) == def.node)?;
-    key.get(at).cloned()
 }
 
 /// Takes `--detach` or `--async` out of the arguments. In a remote command's own words it stays.

@@ -66,6 +66,27 @@ async fn a_denial_names_the_rule_is_audited_and_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn policy_knows_the_members_of_a_group_and_the_rows_that_a_restored_table_loses() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    admin.ok("nodeadd n1,n2 groups=all,g nodepos.rack=R1").await;
+    admin.ok("nodeadd n3 groups=own").await;
+    admin.ok("chtab priority=5 policy.name=bob policy.noderange=n2 policy.rule=deny").await;
+    admin.ok("chtab priority=6 policy.name=bob policy.commands=chtab,tabrestore policy.rule=allow").await;
+    let bob = cluster.client(Role::Admin, "bob");
+    bob.ok("chtab node=own nodepos.rack=R9").await;
+    let before = admin.ok("tabdump nodepos").await;
+    let only = "#node,rack\n\"n1\",\"R2\"\n";
+    for call in
+        [call("chtab node=g nodepos.rack=R9"), call("tabrestore nodepos.csv").file("nodepos.csv", only)]
+    {
+        let said = bob.finish(call).await.unwrap();
+        assert!(said.status == 1 && said.err.contains("policy rule 5"), "{said:?}");
+    }
+    assert_eq!(admin.ok("tabdump nodepos").await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_that_is_sent_twice_is_executed_once() {
     let cluster = Cluster::start(1).await;
     let admin = cluster.admin();
