@@ -62,13 +62,24 @@ async fn at_bmc(core: &Core, view: &NodeView, op: &NodeOp, turn: &Turn) -> Resul
         target.address = address.to_string();
     }
     let deadline = turn.deadline.min(Instant::now() + BMC_LIMIT);
-    tokio::select! {
+    // The one of before: after a reset another one may connect sooner than the BMC answers.
+    let agent = core.agents.find(&view.name).filter(|_| cuts_power(op));
+    let done = tokio::select! {
         biased;
-        () = turn.cancelled() => Err(failed(Fault::Cancelled, "cancelled")),
-        done = core.bmcs.run(&target, op, deadline) => {
-            done.map_err(|error| failed(error.fault(), error.to_string()))
-        }
+        () = turn.cancelled() => return Err(failed(Fault::Cancelled, "cancelled")),
+        done = core.bmcs.run(&target, op, deadline) => done,
+    };
+    if let (Ok(_), Some(agent)) = (&done, agent) {
+        // It cannot say farewell, and nobody should wait for its silence to last long enough.
+        agent.connection.close(link::close::DONE, "the machine's power was cut");
     }
+    done.map_err(|error| failed(error.fault(), error.to_string()))
+}
+
+/// Whether what runs on the machine ends with this.
+fn cuts_power(op: &NodeOp) -> bool {
+    use PowerAction::{Boot, Cycle, Off, Reset};
+    matches!(op, NodeOp::Power(Off | Cycle | Reset | Boot))
 }
 
 /// The next boot goes into the discovery image; the power is touched only after everything is prepared.

@@ -61,6 +61,8 @@ fn off_and_on(bench: &Bench<'_>) -> Result<()> {
     ensure!(bench.machine_pid(NODE)?.is_none(), "the machine still runs");
     ensure!(power(bench, NODE)? == "off", "ipmitool does not see it off");
     ensure!(bench.ok(&["rpower", NODE, "stat"])? == format!("{NODE}: off\n"), "rpower does not see it off");
+    let said = bench.say(&["xdsh", NODE, "true"])?;
+    said.expect(said.err.contains("no agent is connected"), "its agent counts as connected without power")?;
     let said = bench.ok(&["rpower", NODE, "on"])?;
     ensure!(said == format!("{NODE}: on\n"), "{said}");
     another(bench, &before)?;
