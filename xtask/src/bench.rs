@@ -104,7 +104,13 @@ fn programs(workspace: &Workspace, profile: &str) -> Result<()> {
 /// A cluster on loopback that is measured.
 struct Cluster {
     dir: std::path::PathBuf,
-    own: Option<std::process::Child>,
+    own: Option<Own>,
+}
+
+/// The process that was started for it, and the pipe it writes to: closed, it would end.
+struct Own {
+    child: std::process::Child,
+    _output: std::io::BufReader<std::process::ChildStdout>,
 }
 
 impl Cluster {
@@ -133,7 +139,7 @@ impl Cluster {
                 bail!("the cluster did not start");
             }
         }
-        Ok(Self { dir, own: Some(child) })
+        Ok(Self { dir, own: Some(Own { child, _output: out }) })
     }
 
     fn command(&self, words: &[&str]) -> Result<String> {
@@ -207,7 +213,7 @@ impl Cluster {
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.own {
+        if let Some(Own { child, .. }) = &mut self.own {
             let _ = child.kill();
             let _ = child.wait();
         }
