@@ -121,6 +121,8 @@ pub async fn serve(core: Arc<Core>, mut exchange: Exchange) {
         }
     };
     let (action, nodes) = (fan_out.action, fan_out.nodes.len());
+    // An order may overtake the first view of this connection; without it we would not know the nodes.
+    let _ = tokio::time::timeout(PATIENCE, core.live.subscribe().wait_for(|live| *live)).await;
     let (sender, receiver) = exchange.split();
     let began = Instant::now();
     match run(&core, fan_out, sender, receiver).await {
