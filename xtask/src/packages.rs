@@ -40,6 +40,8 @@ const PACKAGES: &[Package] = &[
     Package { name: "snmp", proof: &["/usr/bin/snmpwalk"], why: "an independent SNMP client" },
     Package { name: "kea-admin", proof: &["/usr/sbin/perfdhcp"], why: "an independent DHCP client" },
     Package { name: "tftp-hpa", proof: &["/usr/bin/tftp"], why: "an independent TFTP client" },
+    Package { name: "atftp", proof: &["/usr/bin/atftp"], why: "a TFTP client with windows" },
+    Package { name: "iputils-ping", proof: &["/bin/ping"], why: "machines that make themselves heard" },
     Package { name: "curl", proof: &["/usr/bin/curl"], why: "an independent HTTP client" },
     Package { name: "strace", proof: &["/usr/bin/strace"], why: "counting fsyncs" },
 ];
