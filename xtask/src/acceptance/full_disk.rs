@@ -33,7 +33,9 @@ fn full_disk(bench: &Bench<'_>) -> Result<()> {
     ground(bench, script, &[&data])?;
     bench.lab.start_master("m1")?;
     until("the master to answer", 30, || Ok((bench.say(&["nodels", "r1n01"])?.status == 0).then_some(())))?;
-    ground(bench, r#"head -c 256m /dev/zero > "$1/filler" 2> /dev/null || true"#, &[&data])?;
+    // Two MiB above what the master keeps free: some changes are taken, then one is refused.
+    let script = r#"free=$(df --output=avail -k "$1" | tail -n 1); head -c $(((free - 67584) * 1024)) /dev/zero > "$1/filler""#;
+    ground(bench, script, &[&data])?;
     let mut acknowledged = Vec::new();
     let refusal = until("a refusal", 60, || {
         let name = format!("full{:04}", acknowledged.len());
@@ -45,6 +47,7 @@ fn full_disk(bench: &Bench<'_>) -> Result<()> {
         }
         Ok(Some(said))
     })?;
+    ensure!(!acknowledged.is_empty(), "the disk was full before anything was acknowledged");
     let named = refusal.err.contains("space");
     refusal.expect(named && refusal.err.lines().count() == 1, "the error does not name the full disk")?;
     let status = bench.ok(&["margay", "status"])?;
