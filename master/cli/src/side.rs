@@ -1,7 +1,7 @@
 //! The user's side of a request: files, standard input and the terminal, all only when the master asks.
 
 use std::io::{BufRead, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use tokio::sync::mpsc;
@@ -111,7 +111,7 @@ pub fn in_pieces(path: &str, content: &[u8]) -> Vec<Input> {
     pieces
 }
 
-/// Writes a file that the master made, whole or not at all.
+/// Writes a file that the master made, whole or not at all; its folder is made when only that one is missing.
 ///
 /// # Errors
 /// A sentence for the user.
@@ -119,6 +119,13 @@ pub fn write_file(path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
     let target = Path::new(path);
     let name = target.file_name().ok_or_else(|| format!("{path}: not a file name"))?;
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.exists() {
+        // One level only: what is further up was named by mistake.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(folder)
+            .map_err(|error| format!("{}: {}", folder.display(), words(&error)))?;
+    }
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}", std::process::id()));

@@ -12,9 +12,12 @@
 pub mod action;
 pub mod args;
 pub mod csv;
+pub mod export;
 pub mod fanout;
 pub mod getadapter;
+pub mod global;
 pub mod hardware;
+pub mod log;
 pub mod nodediscover;
 pub mod nodeset;
 pub mod operate;
@@ -25,7 +28,10 @@ pub mod registry;
 pub mod remote;
 pub mod shell;
 pub mod sn;
+pub mod undo;
+pub mod when;
 
+mod cells;
 mod chtab;
 mod defs;
 mod edit;

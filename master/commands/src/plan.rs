@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use noderange::Options;
+use state::history::{Query, Reading};
 use state::{Files, Precondition, RowChange, State};
 use wire::client::Text;
 use wire::ids::ActionId;
@@ -53,6 +54,10 @@ pub struct Inputs {
     pub status: Option<Vec<String>>,
     /// What came back from the user's editor.
     pub edited: Option<Edited>,
+    /// The part of the past that was asked for last.
+    pub past: Option<(Query, Reading)>,
+    /// The newest revision at these unix seconds.
+    pub instants: BTreeMap<u64, u64>,
 }
 
 /// A text for the user's editor.
@@ -140,6 +145,8 @@ pub enum Effect {
         /// Content.
         bytes: Vec<u8>,
     },
+    /// Files on the client's machine, for its owner alone; their folder is made. Path and content.
+    ClientFiles(Vec<(String, Vec<u8>)>),
 }
 
 /// A program on the master's machine that makes something.
@@ -172,6 +179,17 @@ pub enum Need {
     Interfaces,
     /// [`Inputs::status`].
     Status,
+    /// [`Inputs::past`].
+    Past(Query),
+    /// The revision at this unix second, in [`Inputs::instants`].
+    Instant(u64),
+    /// The content of several files on the client's machine.
+    Files {
+        /// Paths.
+        paths: Vec<String>,
+        /// Most bytes of each.
+        limit: u64,
+    },
 }
 
 /// Lines for the client and an exit status.

@@ -31,6 +31,14 @@ fn of_change(state: &State, change: &RowChange, nodes: &mut BTreeSet<String>) {
                 of_owner(state, owner, nodes);
             }
         }
+        RowChange::Restore { table: name, cells, .. } => {
+            let column = table(name).and_then(|table| schema().def(table).node);
+            let column = table(name).zip(column).map(|(table, at)| schema().def(table).columns[at].name);
+            let owner = column.and_then(|column| cells.iter().find(|(name, _)| name == column));
+            if let Some((_, owner)) = owner {
+                of_owner(state, owner, nodes);
+            }
+        }
         RowChange::ForgetNode { node } => {
             nodes.insert(node.clone());
         }

@@ -48,6 +48,12 @@ pub async fn carry_out(
                 talk.send(&Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o644 })
                     .await?;
             }
+            Effect::ClientFiles(files) => {
+                for (path, bytes) in files {
+                    let file = Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o600 };
+                    talk.send(&file).await?;
+                }
+            }
         }
     }
     Ok(())

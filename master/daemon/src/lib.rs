@@ -19,6 +19,7 @@ pub mod interfaces;
 pub mod join;
 pub mod locks;
 pub mod machine;
+pub mod past;
 pub mod pki;
 pub mod racks;
 pub mod request;

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Duration;
 
+use commands::global::{self, Global};
 use commands::{Change, Command, Ctx, Edited, Inputs, Need, Output, Plan, Sheet};
 use link::Exchange;
 use state::policy::{self, Question, Verdict};
@@ -21,7 +23,7 @@ use crate::actions::Kind;
 use crate::audit;
 use crate::core::{Caller, Core, Trouble, done};
 use crate::talk::{Heard, Talk};
-use crate::{effects, executor, status};
+use crate::{effects, executor, past, status};
 
 /// How long a request waits for a new cluster to be founded.
 const FOUNDING: Duration = Duration::from_secs(5);
@@ -39,7 +41,14 @@ pub async fn serve(core: Core, caller: Caller, request: Request, exchange: Excha
     let mut talk = Talk::new(exchange, &core.drain);
     let end = match request {
         Request::Run(run) => {
-            let task = Task { core: core.clone(), caller, run, gathered: Gathered::default() };
+            let task = Task {
+                core: core.clone(),
+                caller,
+                run,
+                gathered: Gathered::default(),
+                global: Global::default(),
+                then: None,
+            };
             task.run(&mut talk).await
         }
         Request::Attach { action, skip } => attach(&core, &caller, action, skip, &mut talk).await,
@@ -98,6 +107,9 @@ pub struct Task {
     /// What.
     pub run: Run,
     gathered: Gathered,
+    global: Global,
+    /// The state of the past that is asked about.
+    then: Option<Arc<State>>,
 }
 
 impl Task {
@@ -120,6 +132,10 @@ impl Task {
             return executor::follow(&live, 0, talk).await;
         }
         let detach = take_detach(&mut self.run);
+        match Global::take(&self.run.command, &mut self.run.argv) {
+            Ok(global) => self.global = global,
+            Err(wrong) => return self.fail(talk, &wrong).await,
+        }
         let (command, args) = match commands::resolve(&self.run.command, &self.run.argv) {
             Some((command, args)) => (command, args.to_vec()),
             None => return self.unknown(talk).await,
@@ -130,6 +146,13 @@ impl Task {
         };
         if let Some(status) = self.earlier(command, talk).await? {
             return Ok(status);
+        }
+        if let Some(at) = self.global.at.clone() {
+            self.barrier().await?;
+            match past::state_at(&self.core, &at).await {
+                Ok(then) => self.then = Some(Arc::new(then)),
+                Err(wrong) => return self.fail(talk, &wrong).await,
+            }
         }
         self.plan_and_do(command, &args, detach, talk).await
     }
@@ -184,8 +207,18 @@ impl Task {
             if !verdict.allowed {
                 return self.denied(command, args, &verdict, talk).await;
             }
+            if !self.confirmed(&plan, talk).await? {
+                return self.fail(talk, "nothing was changed; -y changes so many nodes").await;
+            }
             match plan {
-                Plan::Need(need) => self.gather(need, talk).await?,
+                Plan::Need(need) => {
+                    if let Err(wrong) = self.gather(need, talk).await? {
+                        return self.fail(talk, &wrong).await;
+                    }
+                }
+                plan if self.then.is_some() && !answers(&plan) => {
+                    return self.fail(talk, "this can only be done now, not at a point of the past").await;
+                }
                 Plan::Change(change) => match self.change(command, args, change, attempt, talk).await? {
                     Some(status) => return Ok(status),
                     None => attempt += 1,
@@ -226,7 +259,8 @@ impl Task {
     fn judged_plan(&self, command: &'static Command, args: &[String]) -> (Verdict, Plan) {
         let environment: BTreeMap<String, String> = self.run.environment.iter().cloned().collect();
         let hosts = [self.caller.host().to_owned()];
-        self.core.read(|state| {
+        self.core.read(|now| {
+            let state = self.then.as_deref().unwrap_or(now);
             let ctx = Ctx {
                 state,
                 command: command.name,
@@ -248,7 +282,7 @@ impl Task {
                 let user = Some(self.caller.user.as_str());
                 let question =
                     Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
-                policy::decide(state, &question)
+                policy::decide(now, &question)
             };
             let verdict = judge(&named);
             if !verdict.allowed {
@@ -260,16 +294,56 @@ impl Task {
                 self.core.health.counter("commands_panicked").one();
                 Plan::error(&ctx, "internal error in this command; nothing was done")
             });
-            let touched = plan.touches(state);
+            let touched = plan.touches(now);
+            let shown = |plan| if self.global.plan { global::shown(&ctx, plan) } else { plan };
             if touched.is_empty() || touched.iter().all(|node| named.binary_search(node).is_ok()) {
-                return (verdict, plan);
+                return (verdict, shown(plan));
             }
-            (judge(&touched), plan)
+            (judge(&touched), shown(plan))
         })
     }
 
-    async fn gather(&mut self, need: Need, talk: &mut Talk) -> Result<(), End> {
+    /// Asks, once, before a change that touches very many nodes.
+    async fn confirmed(&mut self, plan: &Plan, talk: &mut Talk) -> Result<bool, End> {
+        let terminal = self.run.terminal_width > 0;
+        if !matches!(plan, Plan::Change(_)) || !self.global.guards(terminal) {
+            return Ok(true);
+        }
+        let nodes = self.core.read(|state| plan.touches(state)).len();
+        let Some(question) = self.global.asks(nodes, terminal) else { return Ok(true) };
+        if !terminal {
+            return Ok(false);
+        }
+        talk.send(&Answer::Ask(question)).await?;
+        let yes = loop {
+            if let Input::Reply(reply) = talk.input().await? {
+                break matches!(reply.trim(), "y" | "Y" | "yes");
+            }
+        };
+        self.global.yes |= yes;
+        Ok(yes)
+    }
+
+    /// Gets what a plan needs; the inner error is told to the client.
+    async fn gather(&mut self, need: Need, talk: &mut Talk) -> Result<Result<(), String>, End> {
         match need {
+            Need::Files { paths, limit } => {
+                let limit = limit.min(self.core.config.limits.file);
+                for path in paths {
+                    let content = want_file(talk, &path, limit).await?;
+                    self.gathered.files.insert(path, content);
+                }
+            }
+            Need::Past(query) => match past::read(&self.core, query).await {
+                Ok(found) => self.gathered.inputs.past = Some(found),
+                Err(wrong) => return Ok(Err(wrong)),
+            },
+            Need::Instant(time) => match past::revision_at(&self.core, time).await {
+                Ok(revision) => {
+                    self.gathered.inputs.instants.insert(time, revision);
+                }
+                Err(wrong) => return Ok(Err(wrong)),
+            },
             Need::File { path, limit } => {
                 let limit = limit.min(self.core.config.limits.file);
                 let content = want_file(talk, &path, limit).await?;
@@ -290,7 +364,7 @@ impl Task {
             }
             Need::Status => self.gathered.inputs.status = Some(status::lines(&self.core)),
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Commits a change; none when it met a faster one and must be planned again.
@@ -570,6 +644,15 @@ async fn want_stdin(talk: &mut Talk, limit: u64) -> Result<Vec<u8>, End> {
             Input::StdinEnd => return Ok(content),
             _ => {}
         }
+    }
+}
+
+/// Whether a plan can be carried out for a point of the past: it changes no row and asks no node.
+fn answers(plan: &Plan) -> bool {
+    match plan {
+        Plan::Answer(_) => true,
+        Plan::Change(change) => change.changes.is_empty(),
+        _ => false,
     }
 }
 

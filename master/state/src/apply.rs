@@ -8,12 +8,11 @@ use wire::ids::RequestId;
 use wire::{Decode, Encode};
 
 use crate::change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
+use crate::history::{HISTORY, HISTORY_BYTES, Shelf};
 use crate::pattern::Patterns;
 use crate::schema::{TableId, schema};
 use crate::table::{Row, Table};
 
-/// Revisions whose row changes stay readable.
-pub const HISTORY: u64 = 200_000;
 /// Requests whose outcome is remembered.
 pub const REQUESTS: usize = 100_000;
 
@@ -26,16 +25,18 @@ const KEY_REVISION: &[u8] = b"s/revision";
 #[derive(Debug)]
 pub struct State {
     pub(crate) revision: u64,
-    pub(crate) tables: Vec<Table>,
-    changed: Vec<u64>,
+    /// Shared with derived states until one of them changes a table.
+    pub(crate) tables: Vec<Arc<Table>>,
+    pub(crate) changed: Vec<u64>,
+    pub(crate) shelf: Shelf,
     /// Visible nodes with their groups in order.
     pub(crate) nodes: BTreeMap<Arc<str>, Vec<Arc<str>>>,
     /// Visible members of groups that nodes name.
     pub(crate) members: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     pub(crate) patterns: Patterns,
     pub(crate) clocks: rack::Clocks,
-    outcomes: HashMap<RequestId, Outcome>,
-    order: VecDeque<(u64, RequestId)>,
+    pub(crate) outcomes: HashMap<RequestId, Outcome>,
+    pub(crate) order: VecDeque<(u64, RequestId)>,
 }
 
 /// What applying an entry made.
@@ -143,8 +144,9 @@ impl State {
         let count = schema().tables.len();
         State {
             revision: 0,
-            tables: (0..count).map(|i| Table::new(TableId(i))).collect(),
+            tables: (0..count).map(|i| Arc::new(Table::new(TableId(i)))).collect(),
             changed: vec![0; count],
+            shelf: Shelf::default(),
             nodes: BTreeMap::new(),
             members: HashMap::new(),
             patterns: Patterns::default(),
@@ -158,7 +160,12 @@ impl State {
     pub fn load(pairs: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>) -> State {
         let mut state = State::new();
         let mut outcomes = Vec::new();
+        let mut pieces = Vec::new();
         for (key, value) in pairs {
+            if let Some(piece) = key.strip_prefix(b"h/") {
+                pieces.extend(Shelf::piece(piece, value.len()));
+                continue;
+            }
             if state.load_clocks(&key, &value) {
                 continue;
             }
@@ -177,6 +184,7 @@ impl State {
                 outcomes.push((index, request, outcome));
             }
         }
+        state.shelf = Shelf::load(pieces);
         outcomes.sort_by_key(|(index, _, _)| *index);
         for (index, request, outcome) in outcomes {
             state.order.push_back((index, request));
@@ -258,7 +266,7 @@ impl State {
         applied
     }
 
-    fn refuses(&self, precondition: &Precondition) -> Option<Refusal> {
+    pub(crate) fn refuses(&self, precondition: &Precondition) -> Option<Refusal> {
         let find = |table: &str, key: &[String]| self.named(table).and_then(|t| t.find(key));
         match precondition {
             Precondition::Unchanged { table, key, existed, at } => {
@@ -286,7 +294,7 @@ impl State {
     }
 
     /// Carries a change out; remembers each row's first old form.
-    fn change(&mut self, change: &RowChange, revision: u64, touched: &mut Touched) {
+    pub(crate) fn change(&mut self, change: &RowChange, revision: u64, touched: &mut Touched) {
         match change {
             RowChange::Set { table, key, cells } => {
                 if let Some(table) = schema().table(table) {
@@ -306,6 +314,11 @@ impl State {
                     for id in ids {
                         self.delete(table, id, touched);
                     }
+                }
+            }
+            RowChange::Restore { table, id, cells } => {
+                if let Some(table) = schema().table(table) {
+                    self.restore(table, *id, cells, revision, touched);
                 }
             }
             RowChange::ForgetNode { node } => {
@@ -351,6 +364,30 @@ impl State {
                 row.set(column, Some(text));
             }
         }
+        self.place_row(table, id, row, revision, touched);
+    }
+
+    fn restore(
+        &mut self,
+        table: TableId,
+        id: u64,
+        cells: &[(String, String)],
+        revision: u64,
+        touched: &mut Touched,
+    ) {
+        let def = schema().def(table);
+        let mut row = Row::empty(def);
+        for (column, text) in cells {
+            if let Some(column) = def.column(column) {
+                row.set(column, Some(text));
+            }
+        }
+        let held = self.table(table).row(id).is_some() || id == 0 || id == u64::MAX;
+        let id = if held { self.table(table).next() } else { id };
+        self.place_row(table, id, row, revision, touched);
+    }
+
+    fn place_row(&mut self, table: TableId, id: u64, mut row: Row, revision: u64, touched: &mut Touched) {
         row.revision = revision;
         // A changed key may meet another row: that one gives way, as a key is unique.
         let rival = self.table(table).find(&self.table(table).key_of(&row)).map(|(rival, _)| rival);
@@ -367,7 +404,7 @@ impl State {
     }
 
     /// Events of the rows that are really different now.
-    fn settle(&mut self, touched: Touched) -> Vec<Event> {
+    pub(crate) fn settle(&mut self, touched: Touched) -> Vec<Event> {
         let mut events = Vec::new();
         for ((table, id), old) in touched {
             let new = self.table(table).row(id).cloned();
@@ -407,6 +444,8 @@ impl State {
                     .push((format!("v/{name}").into_bytes(), Some(revision.to_be_bytes().to_vec())));
             }
         }
+        let mut pieces = 0;
+        let mut bytes = 0;
         for (piece, rows) in rows.chunks(PIECE).enumerate() {
             let past = Past {
                 author: transaction.author.clone(),
@@ -416,9 +455,13 @@ impl State {
                 rows: rows.to_vec(),
             };
             if let Ok(value) = encode(&past) {
+                pieces += 1;
+                bytes += value.len();
                 applied.writes.push((history_key(revision, piece), Some(value)));
             }
         }
+        self.shelf.put(revision, pieces, bytes);
+        self.shelf.trim(HISTORY, HISTORY_BYTES, &mut applied.writes);
         self.note_config(applied);
         applied.writes.push((KEY_REVISION.to_vec(), Some(revision.to_be_bytes().to_vec())));
     }
@@ -442,14 +485,15 @@ impl State {
         for (_, value) in row.values() {
             self.patterns.add(value);
         }
-        self.tables[table.0].put(id, row);
+        Arc::make_mut(&mut self.tables[table.0]).put(id, row);
         self.place(table, id, true);
         old
     }
 
-    fn take(&mut self, table: TableId, id: u64) -> Option<Row> {
+    pub(crate) fn take(&mut self, table: TableId, id: u64) -> Option<Row> {
         self.place(table, id, false);
-        let row = self.tables[table.0].remove(id)?;
+        self.tables[table.0].row(id)?;
+        let row = Arc::make_mut(&mut self.tables[table.0]).remove(id)?;
         for (_, value) in row.values() {
             self.patterns.drop(value);
         }
@@ -488,7 +532,7 @@ impl State {
     }
 }
 
-type Touched = BTreeMap<(TableId, u64), Option<Row>>;
+pub(crate) type Touched = BTreeMap<(TableId, u64), Option<Row>>;
 
 /// The store's key of a piece of a revision's history. Pieces count from 0.
 pub fn history_key(revision: u64, piece: usize) -> Vec<u8> {

@@ -100,6 +100,15 @@ pub enum RowChange {
         /// Name.
         node: String,
     },
+    /// Put a removed row back at its number, or at a new one when another row has it now.
+    Restore {
+        /// Table.
+        table: String,
+        /// Its number.
+        id: u64,
+        /// Column and text, keys included.
+        cells: Vec<(String, String)>,
+    },
 }
 
 impl RowChange {

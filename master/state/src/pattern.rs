@@ -17,7 +17,7 @@ const REGEX_BYTES: usize = 1 << 20;
 const MAX_DEPTH: usize = 32;
 
 /// Prepared patterns by their text, as long as a row holds them.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Patterns {
     known: HashMap<Box<str>, (usize, Pattern)>,
 }
@@ -57,13 +57,13 @@ fn looks_like(value: &str) -> bool {
 }
 
 /// A prepared pattern.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Pattern {
     Replace { regex: Regex, text: String },
     Compute { regex: Option<Regex>, parts: Vec<Part> },
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Part {
     Text(String),
     Value(Expr),

@@ -171,6 +171,28 @@ pub(crate) struct Frozen<'a> {
 }
 
 impl Frozen<'_> {
+    /// Rows from one key up to but not including another, in either direction, until `each` says false.
+    pub(crate) fn range(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        backwards: bool,
+        mut each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let family = self.db.family(STATE[self.current]);
+        let mut bounds = rocksdb::ReadOptions::default();
+        bounds.set_iterate_range(from.to_vec()..to.to_vec());
+        bounds.fill_cache(false);
+        let mode = if backwards { IteratorMode::End } else { IteratorMode::Start };
+        for row in self.view.iterator_cf_opt(family, bounds, mode) {
+            let (key, value) = row.map_err(failed("read the state"))?;
+            if !each(&key, &value) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn rows(&self) -> impl Iterator<Item = Result<Row, StorageError>> + '_ {
         let family = self.db.family(STATE[self.current]);
         self.view.iterator_cf(family, IteratorMode::Start).map(|row| row.map_err(failed("read the state")))

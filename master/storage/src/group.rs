@@ -106,6 +106,7 @@ pub struct Group<M: Machine> {
     status: watch::Receiver<Status>,
     ended: watch::Receiver<bool>,
     reception: Arc<Reception>,
+    db: Weak<Db>,
 }
 
 impl<M: Machine> Clone for Group<M> {
@@ -116,6 +117,7 @@ impl<M: Machine> Clone for Group<M> {
             status: self.status.clone(),
             ended: self.ended.clone(),
             reception: self.reception.clone(),
+            db: self.db.clone(),
         }
     }
 }
@@ -173,7 +175,7 @@ impl<M: Machine> Group<M> {
         let driver =
             Driver::new(options, log, machine.clone(), incoming, (events, peers, last), (publish, mark))?;
         let ended = driver::spawn(driver)?;
-        Ok(Self { requests, machine, status, ended, reception })
+        Ok(Self { requests, machine, status, ended, reception, db: weak })
     }
 
     /// Has an entry committed and applied. The answer is durable on a majority of the members.
@@ -232,6 +234,23 @@ impl<M: Machine> Group<M> {
     /// Looks at the applied state. Short and without waiting: entries are not applied meanwhile.
     pub fn read<R>(&self, look: impl FnOnce(&M) -> R) -> R {
         look(&self.machine.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Looks at the stored keys from one up to but not including another, in either direction, until `each`
+    /// says false; entries go on to be applied meanwhile. Blocks: not for a runtime's own threads.
+    ///
+    /// # Errors
+    /// When the group has stopped, or the database cannot be read.
+    pub fn scan(
+        &self,
+        from: &[u8],
+        to: &[u8],
+        backwards: bool,
+        each: impl FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), StorageError> {
+        let stopped = || StorageError::Config("the group has stopped".to_owned());
+        let db = self.db.upgrade().ok_or_else(stopped)?;
+        db.frozen()?.range(from, to, backwards, each)
     }
 
     /// The group as this member sees it, and every change of that.

@@ -131,6 +131,12 @@ impl World {
                             Effect::ClientFile { path, bytes, .. } => {
                                 self.disk.insert(path, String::from_utf8(bytes).unwrap());
                             }
+                            Effect::ClientFiles(files) => {
+                                let texts = files
+                                    .into_iter()
+                                    .map(|(path, bytes)| (path, String::from_utf8(bytes).unwrap()));
+                                self.disk.extend(texts);
+                            }
                         }
                     }
                     return Some(ran(&output));

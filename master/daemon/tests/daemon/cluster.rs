@@ -148,6 +148,8 @@ pub struct Said {
     pub err: String,
     pub status: u8,
     pub action: Option<ActionId>,
+    /// Files that were written.
+    pub files: BTreeMap<String, Vec<u8>>,
 }
 
 /// A command to be run.
@@ -155,6 +157,8 @@ pub struct Call {
     pub run: Run,
     pub files: BTreeMap<String, Vec<u8>>,
     pub stdin: Vec<u8>,
+    /// What is answered to a question.
+    pub reply: String,
 }
 
 /// A command line as a call; arguments are split at blanks.
@@ -174,6 +178,7 @@ pub fn call(line: &str) -> Call {
         },
         files: BTreeMap::new(),
         stdin: Vec::new(),
+        reply: String::new(),
     }
 }
 
@@ -291,6 +296,13 @@ impl Client {
                     exchange.send(&Input::Stdin(piece.to_vec())).await?;
                 }
                 exchange.send(&Input::StdinEnd).await?;
+            }
+            Answer::WriteFile { path, bytes, .. } => {
+                said.files.insert(path, bytes);
+            }
+            Answer::Ask(question) => {
+                said.err.push_str(&question);
+                exchange.send(&Input::Reply(call.reply.clone())).await?;
             }
             _ => {}
         }

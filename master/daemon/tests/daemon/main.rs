@@ -7,4 +7,5 @@ mod cluster;
 mod failover;
 mod front;
 mod helper;
+mod history;
 mod rack;

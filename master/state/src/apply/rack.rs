@@ -13,7 +13,7 @@ const KEY_CONFIG: &[u8] = b"c/";
 const AUTHOR: &str = "servicenodes";
 
 /// Until when cluster time has run, and which change touched whose configuration last.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Clocks {
     /// Milliseconds of cluster time.
     pub(crate) time: u64,

@@ -32,6 +32,28 @@ async fn what_was_proposed_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn stored_keys_are_scanned_in_both_directions_within_their_bounds() {
+    let directory = tempfile::tempdir().unwrap();
+    let drain = Drain::new();
+    let group = open(single(directory.path()), &drain);
+    leading(&group).await;
+    for key in ["a", "b", "c", "d"] {
+        put(&group, key, "v").await.unwrap();
+    }
+    let scan = |backwards, most| {
+        let mut seen = String::new();
+        let each = |key: &[u8], _: &[u8]| {
+            seen.push_str(std::str::from_utf8(key).unwrap());
+            seen.len() < most
+        };
+        group.scan(b"b", b"d", backwards, each).unwrap();
+        seen
+    };
+    assert_eq!((scan(false, 9), scan(true, 9), scan(true, 1)), ("bc".into(), "cb".into(), "c".into()));
+    group.close().await;
+}
+
+#[tokio::test]
 async fn deleted_keys_stay_deleted() {
     let directory = tempfile::tempdir().unwrap();
     let drain = Drain::new();
