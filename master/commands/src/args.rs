@@ -1,6 +1,11 @@
 //! Options and arguments, as xCAT's commands read them: bundled short options (`-Vf`), long options that may be
 //! shortened as long as they are unambiguous, options between the arguments, `--` to end them.
 
+use crate::plan::{Ctx, Plan};
+
+/// Options that every command has.
+const COMMON: [Opt; 4] = [flag('h', "help"), flag('?', ""), flag('v', "version"), flag('V', "verbose")];
+
 /// An option a command knows.
 #[derive(Debug, Clone, Copy)]
 pub struct Opt {
@@ -70,6 +75,27 @@ impl Given {
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.options.iter().filter(|(n, _)| n == name).map(|(_, v)| v.as_str()).collect()
     }
+}
+
+/// Sorts a command's arguments into its own options, those that every command has, and the rest. `Err` is the plan to
+/// answer with: the usage after `-h` (status 0) or a mistake (status 1), or the version.
+pub(crate) fn head(ctx: &Ctx<'_>, usage: &str, own: &[Opt]) -> Result<Given, Plan> {
+    head_with(ctx, usage, own, 1)
+}
+
+/// [`head`] with another status after a mistake.
+pub(crate) fn head_with(ctx: &Ctx<'_>, usage: &str, own: &[Opt], mistake: u8) -> Result<Given, Plan> {
+    let free = |opt: &&Opt| !own.iter().any(|known| known.short == opt.short);
+    let known: Vec<Opt> = own.iter().chain(COMMON.iter().filter(free)).copied().collect();
+    let given = read(ctx.args, &known, true)
+        .map_err(|wrong| Plan::usage(&format!("{wrong}\n{}", usage.trim_start_matches('\n')), mistake))?;
+    if given.has("help") || given.has("?") {
+        return Err(Plan::usage(usage, 0));
+    }
+    if given.has("version") {
+        return Err(Plan::version(ctx));
+    }
+    Ok(given)
 }
 
 /// Sorts arguments into options and the rest. With `mixed` false options end at the first argument.

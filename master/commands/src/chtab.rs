@@ -2,7 +2,7 @@
 
 use state::{RowChange, TableId, schema};
 
-use crate::args::{flag, read};
+use crate::args::{flag, head};
 use crate::defs::{append, no_column};
 use crate::edit::Edit;
 use crate::plan::{Change, Ctx, Output, Plan};
@@ -34,15 +34,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn change(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known =
-        [flag('d', "delete"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head(ctx, COMMAND.usage, &[flag('d', "delete")])?;
     let Some((keys, rest)) = given.rest.split_first() else { return Err(Plan::usage(COMMAND.usage, 1)) };
     let conditions: Vec<(&str, &str)> = keys
         .split(',')

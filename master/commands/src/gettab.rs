@@ -2,7 +2,7 @@
 
 use state::{Row, schema};
 
-use crate::args::{flag, read};
+use crate::args::{flag, head};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -18,20 +18,10 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known = [
-        flag('H', "with-fieldname"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-    ];
-    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
+    let given = match head(ctx, COMMAND.usage, &[flag('H', "with-fieldname")]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
     let Some((keys, wanted)) = given.rest.split_first().filter(|(_, wanted)| !wanted.is_empty()) else {
         return Plan::usage(COMMAND.usage, 1);
     };

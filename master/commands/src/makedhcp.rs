@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use crate::args::{flag, read, value};
+use crate::args::{flag, head, value};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -24,25 +24,18 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn check(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [
-        flag('n', "new"),
-        flag('a', "all"),
-        flag('d', "delete"),
-        flag('q', "query"),
-        flag('l', "localonly"),
-        value('s', "statements"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-    ];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head(
+        ctx,
+        COMMAND.usage,
+        &[
+            flag('n', "new"),
+            flag('a', "all"),
+            flag('d', "delete"),
+            flag('q', "query"),
+            flag('l', "localonly"),
+            value('s', "statements"),
+        ],
+    )?;
     let (whole, range) = (given.has("new") || given.has("all"), given.rest.first());
     if !whole && range.is_none() {
         return Err(Plan::usage(COMMAND.usage, 1));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use crate::args::{flag, read, value};
+use crate::args::{flag, head, value};
 use crate::plan::{Change, Ctx, Effect, Need, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -31,25 +31,18 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [
-        flag('n', "new"),
-        flag('d', "delete"),
-        flag('o', "otherinterfaces"),
-        flag('a', "adddisplay"),
-        flag('l', "longnamefirst"),
-        value('m', "mactohost"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-    ];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head(
+        ctx,
+        COMMAND.usage,
+        &[
+            flag('n', "new"),
+            flag('d', "delete"),
+            flag('o', "otherinterfaces"),
+            flag('a', "adddisplay"),
+            flag('l', "longnamefirst"),
+            value('m', "mactohost"),
+        ],
+    )?;
     let named = given.rest.first();
     let nodes = match named {
         Some(range) => ctx.nodes(range)?,

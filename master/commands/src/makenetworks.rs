@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 
 use state::{Precondition, RowChange};
 
-use crate::args::{flag, read};
+use crate::args::{flag, head};
 use crate::plan::{Change, Ctx, Interface, Need, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -26,15 +26,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known =
-        [flag('d', "display"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head(ctx, COMMAND.usage, &[flag('d', "display")])?;
     let Some(interfaces) = &ctx.inputs.interfaces else { return Err(Plan::Need(Need::Interfaces)) };
     let mut output = Output::new();
     let mut change = Change::default();

@@ -3,7 +3,7 @@
 use noderange::{Matcher, Selector, generic};
 use state::{RowChange, TableId, schema};
 
-use crate::args::{Given, flag, read};
+use crate::args::{Given, flag, head};
 use crate::defs::{column_of, no_column};
 use crate::edit::Edit;
 use crate::plan::{Change, Ctx, Output, Plan};
@@ -76,16 +76,7 @@ struct Assignment {
 
 /// Options and arguments, or the plan that `-h`, `-v` and mistakes answer with.
 fn opened(ctx: &Ctx<'_>, usage: &str) -> Result<Given, Plan> {
-    let known =
-        [flag('d', "delete"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
-    Ok(given)
+    head(ctx, usage, &[flag('d', "delete")])
 }
 
 fn nodeadd(ctx: &Ctx<'_>) -> Plan {

@@ -3,7 +3,7 @@
 use noderange::Selector;
 use state::{TableId, schema};
 
-use crate::args::{flag, read, word};
+use crate::args::{flag, head, word};
 use crate::defs::{column_of, no_column};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
@@ -27,23 +27,14 @@ enum Wanted {
 }
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known = [
-        flag('b', "blame"),
-        flag('H', "with-fieldname"),
-        flag('S', "S"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-        word("show-hidden"),
-    ];
-    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
+    let given = match head(
+        ctx,
+        COMMAND.usage,
+        &[flag('b', "blame"), flag('H', "with-fieldname"), flag('S', "S"), word("show-hidden")],
+    ) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
     let mut nodes = match given.rest.first().filter(|range| !range.trim_matches(',').is_empty()) {
         Some(range) => match ctx.nodes(range) {
             Ok(nodes) => nodes,

@@ -2,7 +2,7 @@
 
 use state::RowChange;
 
-use crate::args::{flag, read, value};
+use crate::args::{head, value};
 use crate::plan::{Change, Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -60,21 +60,7 @@ fn unregister(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn words(ctx: &Ctx<'_>, command: &Command) -> Result<crate::args::Given, Plan> {
-    let known = [
-        value('o', "operation"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-        flag('v', "version"),
-    ];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(command.usage, 1))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(command.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
-    Ok(given)
+    head(ctx, command.usage, &[value('o', "operation")])
 }
 
 fn changed(change: RowChange) -> Plan {

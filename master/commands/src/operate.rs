@@ -1,6 +1,6 @@
 //! The commands that operate machines and the cluster itself: their list, and what they share.
 
-use crate::args::{self, Given, Opt, flag, word};
+use crate::args::{Given, Opt, head, word};
 use crate::plan::{Ctx, Plan};
 use crate::registry::{Command, Range};
 use crate::{action, hardware, nodeset, pping, remote, sn};
@@ -57,22 +57,10 @@ fn mknb(ctx: &Ctx<'_>) -> Plan {
     }
 }
 
-/// Reads options with those that every command has; `Err` is the plan to answer with.
+/// Reads options with those that every command of this family has; `Err` is the plan to answer with.
 ///
 /// # Errors
 /// Help, the version, or what is wrong with the options.
 pub(crate) fn read(ctx: &Ctx<'_>, usage: &str, own: &[Opt]) -> Result<Given, Plan> {
-    let common = [flag('h', "help"), flag('v', "version"), flag('V', "verbose"), word("nodeps")];
-    let own_letters: Vec<char> = own.iter().filter_map(|opt| opt.short).collect();
-    let taken = |opt: &&Opt| opt.short.is_some_and(|letter| own_letters.contains(&letter));
-    let known: Vec<Opt> = own.iter().chain(common.iter().filter(|opt| !taken(opt))).copied().collect();
-    let given =
-        args::read(ctx.args, &known, true).map_err(|wrong| Plan::usage(&format!("{wrong}\n{usage}"), 1))?;
-    if given.has("help") {
-        return Err(Plan::usage(usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
-    Ok(given)
+    head(ctx, usage, &[own, &[word("nodeps")]].concat())
 }

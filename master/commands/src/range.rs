@@ -2,7 +2,7 @@
 
 use noderange::{fold, generic};
 
-use crate::args::{flag, read, word};
+use crate::args::{head, word};
 use crate::plan::{Ctx, Output, Plan, invalid};
 use crate::registry::{Command, Range};
 
@@ -20,21 +20,10 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known = [
-        word("generic"),
-        word("fold"),
-        flag('h', "help"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('?', ""),
-    ];
-    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
+    let given = match head(ctx, COMMAND.usage, &[word("generic"), word("fold")]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
     let [text] = given.rest.as_slice() else { return Plan::usage(COMMAND.usage, 1) };
     let names = if given.has("generic") {
         match generic(text, &ctx.range_options()) {

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use state::{Row, Table, TableDef, schema};
 use wire::op::Stream;
 
-use crate::args::{flag, read, value};
+use crate::args::{flag, head, value};
 use crate::csv;
 use crate::plan::{Change, Ctx, Effect, Output, Plan};
 use crate::registry::{Command, Range};
@@ -28,23 +28,14 @@ pub(crate) static COMMAND: Command = Command {
 const OPERATORS: [&str; 8] = ["==", "!=", "=~", "!~", ">=", "<=", ">", "<"];
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known = [
-        flag('d', "describe"),
-        value('w', "where"),
-        value('f', "file"),
-        value('n', "lines"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-    ];
-    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
+    let given = match head(
+        ctx,
+        COMMAND.usage,
+        &[flag('d', "describe"), value('w', "where"), value('f', "file"), value('n', "lines")],
+    ) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
     let newest = given.value("lines");
     if newest.is_some() && (given.has("describe") || given.has("where") || given.has("file")) {
         return Plan::usage(COMMAND.usage, 1);

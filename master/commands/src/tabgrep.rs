@@ -2,7 +2,7 @@
 
 use state::schema;
 
-use crate::args::{flag, read};
+use crate::args::head;
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -18,14 +18,10 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known = [flag('h', "help"), flag('?', ""), flag('v', "version"), flag('V', "verbose")];
-    let Ok(given) = read(ctx.args, &known, true) else { return Plan::usage(COMMAND.usage, 1) };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
+    let given = match head(ctx, COMMAND.usage, &[]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
     let [range] = given.rest.as_slice() else { return Plan::usage(COMMAND.usage, 1) };
     let nodes = match ctx.nodes(range) {
         Ok(nodes) => nodes,

@@ -2,7 +2,7 @@
 
 use state::{RowChange, Table};
 
-use crate::args::{Given, flag, read, value};
+use crate::args::{Given, flag, head, value};
 use crate::csv;
 use crate::plan::{Change, Ctx, Output, Plan};
 use crate::registry::{Command, Range};
@@ -31,24 +31,17 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 
 fn prune(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let usage = || Plan::usage(COMMAND.usage, 1);
-    let known = [
-        flag('a', "all"),
-        value('n', "number"),
-        value('i', "recid"),
-        value('p', "percent"),
-        value('d', "days"),
-        flag('V', "verbose"),
-        flag('h', "help"),
-        flag('?', ""),
-        flag('v', "version"),
-    ];
-    let given = read(ctx.args, &known, true).map_err(|_| usage())?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head(
+        ctx,
+        COMMAND.usage,
+        &[
+            flag('a', "all"),
+            value('n', "number"),
+            value('i', "recid"),
+            value('p', "percent"),
+            value('d', "days"),
+        ],
+    )?;
     let [name] = given.rest.as_slice() else { return Err(usage()) };
     let Some(table) = ctx.state.named(name) else {
         return Err(Plan::error(ctx, &format!("No such table: {name}")));

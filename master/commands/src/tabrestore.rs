@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use state::{Precondition, RowChange, Table};
 
-use crate::args::{flag, read};
+use crate::args::{flag, head_with};
 use crate::csv;
 use crate::plan::{Change, Ctx, Output, Plan};
 use crate::registry::{Command, Range};
@@ -29,15 +29,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn restore(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known =
-        [flag('a', "addrows"), flag('v', "version"), flag('V', "verbose"), flag('h', "help"), flag('?', "")];
-    let given = read(ctx.args, &known, true).map_err(|_| Plan::usage(COMMAND.usage, 2))?;
-    if given.has("help") || given.has("?") {
-        return Err(Plan::usage(COMMAND.usage, 0));
-    }
-    if given.has("version") {
-        return Err(Plan::version(ctx));
-    }
+    let given = head_with(ctx, COMMAND.usage, &[flag('a', "addrows")], 2)?;
     let [path] = given.rest.as_slice() else { return Err(Plan::usage(COMMAND.usage, 2)) };
     let Some(bytes) = ctx.file(path)? else {
         let mut output = Output::new();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::args::{flag, read};
+use crate::args::{flag, head};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 
@@ -24,18 +24,11 @@ pub(crate) static COMMAND: Command = Command {
 const RULE: &str = "====================================";
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
-    let known =
-        [flag('n', "nodes"), flag('c', "count"), flag('h', "help"), flag('?', ""), flag('v', "version")];
-    let given = match read(ctx.args, &known, true) {
+    let given = match head(ctx, COMMAND.usage, &[flag('n', "nodes"), flag('c', "count")]) {
         Ok(given) if given.rest.is_empty() => given,
-        _ => return Plan::usage(COMMAND.usage, 1),
+        Ok(_) => return Plan::usage(COMMAND.usage, 1),
+        Err(plan) => return plan,
     };
-    if given.has("help") || given.has("?") {
-        return Plan::usage(COMMAND.usage, 0);
-    }
-    if given.has("version") {
-        return Plan::version(ctx);
-    }
     let input = match ctx.input() {
         Ok(input) => String::from_utf8_lossy(input).into_owned(),
         Err(plan) => return plan,
