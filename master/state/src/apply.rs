@@ -12,6 +12,7 @@ use crate::history::{HISTORY, HISTORY_BYTES, Shelf};
 use crate::pattern::Patterns;
 use crate::schema::{TableId, schema};
 use crate::table::{Row, Table};
+pub(crate) use settled::{Settled, Touched};
 
 /// Requests whose outcome is remembered.
 pub const REQUESTS: usize = 100_000;
@@ -44,7 +45,9 @@ pub struct State {
 pub struct Applied {
     /// The answer for the proposer.
     pub outcome: Option<Outcome>,
-    /// Rows that changed, for watchers; all at the outcome's revision.
+    /// Rows that changed, for watchers; all at the outcome's revision. Each key is told once: removed rows
+    /// first, then the others by their numbers. A row whose key differs before and after was renamed. Rows that
+    /// are equal before and after only changed their place in the table; they are told when nothing else changed.
     pub events: Vec<Event>,
     /// What became of each event of racks.
     pub rack: Vec<crate::discovery::Outcome>,
@@ -246,15 +249,12 @@ impl State {
         let refused = transaction.preconditions.iter().find_map(|p| self.refuses(p));
         if refused.is_none() {
             let next = self.revision + 1;
-            let mut touched = BTreeMap::new();
+            let mut touched = Touched::default();
             for change in &transaction.changes {
                 self.change(change, next, &mut touched);
             }
-            applied.events = self.settle(touched);
-        }
-        if !applied.events.is_empty() {
-            self.revision += 1;
-            self.record(transaction, &mut applied);
+            let settled = self.settle(touched);
+            self.keep(settled, transaction, &mut applied);
         }
         let rows = u64::try_from(applied.events.len()).unwrap_or(u64::MAX);
         let outcome = Outcome { revision: self.revision, refused, repeated: false, rows };
@@ -395,18 +395,19 @@ impl State {
             self.delete(table, rival, touched);
         }
         let old = self.put(table, id, row);
-        touched.entry((table, id)).or_insert(old);
+        touched.first.entry((table, id)).or_insert(old);
     }
 
     fn delete(&mut self, table: TableId, id: u64, touched: &mut Touched) {
         let old = self.take(table, id);
-        touched.entry((table, id)).or_insert(old);
+        touched.first.entry((table, id)).or_insert(old);
+        touched.removed.insert((table, id));
     }
 
-    /// Events of the rows that are really different now.
-    pub(crate) fn settle(&mut self, touched: Touched) -> Vec<Event> {
-        let mut events = Vec::new();
-        for ((table, id), old) in touched {
+    /// What is really different now.
+    pub(crate) fn settle(&mut self, touched: Touched) -> Settled {
+        let mut moves = Vec::new();
+        for ((table, id), old) in touched.first {
             let new = self.table(table).row(id).cloned();
             let same = match (&old, &new) {
                 (Some(old), Some(new)) => old.values().eq(new.values()),
@@ -419,16 +420,27 @@ impl State {
                         self.put(table, id, old);
                     }
                 }
-                false => events.push(Event { table, id, old, new }),
+                false => moves.push(Event { table, id, old, new }),
             }
         }
-        events
+        Settled { moves, removed: touched.removed }
     }
 
-    fn record(&mut self, transaction: &Transaction, applied: &mut Applied) {
+    /// Makes what is different a revision.
+    fn keep(&mut self, settled: Settled, transaction: &Transaction, applied: &mut Applied) {
+        if settled.moves.is_empty() {
+            return;
+        }
+        self.revision += 1;
+        self.record(transaction, &settled.moves, applied);
+        applied.events = settled.events();
+        self.note_config(applied);
+    }
+
+    fn record(&mut self, transaction: &Transaction, moves: &[Event], applied: &mut Applied) {
         let revision = self.revision;
-        let mut rows = Vec::with_capacity(applied.events.len());
-        for event in &applied.events {
+        let mut rows = Vec::with_capacity(moves.len());
+        for event in moves {
             let name = schema().def(event.table).name;
             let mut key = format!("t/{name}/").into_bytes();
             key.extend_from_slice(&event.id.to_be_bytes());
@@ -462,7 +474,6 @@ impl State {
         }
         self.shelf.put(revision, pieces, bytes);
         self.shelf.trim(HISTORY, HISTORY_BYTES, &mut applied.writes);
-        self.note_config(applied);
         applied.writes.push((KEY_REVISION.to_vec(), Some(revision.to_be_bytes().to_vec())));
     }
 
@@ -532,8 +543,6 @@ impl State {
     }
 }
 
-pub(crate) type Touched = BTreeMap<(TableId, u64), Option<Row>>;
-
 /// The store's key of a piece of a revision's history. Pieces count from 0.
 pub fn history_key(revision: u64, piece: usize) -> Vec<u8> {
     let mut key = b"h/".to_vec();
@@ -557,5 +566,6 @@ fn cells(row: &Row) -> Vec<(u16, String)> {
 }
 
 mod rack;
+mod settled;
 #[cfg(test)]
 mod tests;

@@ -355,11 +355,11 @@ impl State {
             return Err(refusal);
         }
         let mut after = self.derived();
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         for change in changes {
             after.change(change, self.revision + 1, &mut touched);
         }
-        Ok(after.settle(touched))
+        Ok(after.settle(touched).events())
     }
 
     /// A number that differs, as good as certainly, between states with different rows; neither records nor

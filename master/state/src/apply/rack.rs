@@ -51,7 +51,7 @@ impl State {
             applied.writes.push((KEY_CLOCK.to_vec(), Some(entry.cluster_time.to_be_bytes().to_vec())));
         }
         let times = Times { wall: entry.time, cluster: self.clocks.time, revision: self.revision + 1 };
-        let mut touched = Touched::new();
+        let mut touched = Touched::default();
         for event in &entry.events {
             let verdict = discovery::decide(self, event, times);
             for write in &verdict.writes {
@@ -60,17 +60,14 @@ impl State {
             applied.rack.push(verdict.outcome);
             applied.notices.extend(verdict.notices);
         }
-        applied.events = self.settle(touched);
-        if !applied.events.is_empty() {
-            self.revision += 1;
-            let transaction = Transaction {
-                author: AUTHOR.to_owned(),
-                command: String::new(),
-                time: entry.time,
-                ..Transaction::default()
-            };
-            self.record(&transaction, &mut applied);
-        }
+        let transaction = Transaction {
+            author: AUTHOR.to_owned(),
+            command: String::new(),
+            time: entry.time,
+            ..Transaction::default()
+        };
+        let settled = self.settle(touched);
+        self.keep(settled, &transaction, &mut applied);
         applied
     }
 

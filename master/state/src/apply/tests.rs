@@ -223,3 +223,58 @@ fn one_of_a_hundred_thousand_nodes_is_found_without_walking_through_them() {
     }
     assert!(start.elapsed() < std::time::Duration::from_secs(5), "took {:?}", start.elapsed());
 }
+
+/// Events as `key before>key after value before>value after` of the table's second column.
+fn told(applied: &Applied) -> Vec<String> {
+    let text = |row: &Option<Row>, column| row.as_ref().map_or("-", |row| row.text(column)).to_owned();
+    let line = |event: &Event| {
+        let of = |column| format!("{}>{}", text(&event.old, column), text(&event.new, column));
+        format!("{} {}", of(0), of(1))
+    };
+    applied.events.iter().map(line).collect()
+}
+
+#[test]
+fn a_watcher_is_told_keys_and_does_not_take_a_used_number_for_a_renamed_row() {
+    let set = |node: &str, groups: &str| RowChange::set("nodelist", &[node], &[("groups", groups)]);
+    let rename = |node: &str, to: &str| RowChange::set("nodelist", &[node], &[("node", to)]);
+    let remove = |node: &str| RowChange::delete("nodelist", &[node]);
+    let clear = || RowChange::Clear { table: "nodelist".into() };
+    let cases: [(&str, Vec<RowChange>, &[&str]); 9] = [
+        ("another row under the number", vec![remove("n3"), set("n9", "x")], &["n3>- c>-", "->n9 ->x"]),
+        ("a renamed row", vec![rename("n3", "n9")], &["n3>n9 c>c"]),
+        (
+            "renamed over another row, whose number is used again",
+            vec![rename("n1", "n3"), set("n9", "x")],
+            &["n3>- c>-", "n1>n3 a>a", "->n9 ->x"],
+        ),
+        ("renamed, then removed", vec![rename("n3", "n9"), remove("n9")], &["n3>- c>-"]),
+        ("removed and made again", vec![remove("n1"), set("n1", "x")], &["n1>n1 a>x"]),
+        (
+            "removed and made again as it was",
+            vec![remove("n2"), set("n2", "b"), set("n1", "x")],
+            &["n1>n1 a>x"],
+        ),
+        (
+            "a table replaced by fewer rows in another order",
+            vec![clear(), set("n3", "c"), set("n1", "y")],
+            &["n2>- b>-", "n1>n1 a>y"],
+        ),
+        (
+            "the order alone",
+            vec![clear(), set("n2", "b"), set("n1", "a"), set("n3", "c")],
+            &["n2>n2 b>b", "n1>n1 a>a"],
+        ),
+        ("replaced by the same", vec![clear(), set("n1", "a"), set("n2", "b"), set("n3", "c")], &[]),
+    ];
+    for (what, changes, expected) in cases {
+        let mut world = World::new();
+        world.change(vec![set("n1", "a"), set("n2", "b"), set("n3", "c")]);
+        let before = dump(&world.state);
+        let applied = world.run(Transaction { changes, ..Transaction::default() });
+        assert_eq!(told(&applied), expected, "{what}");
+        assert_eq!(world.state.revision() == 1, expected.is_empty(), "{what}");
+        assert_eq!(dump(&world.state) == before, expected.is_empty(), "{what}");
+        assert_eq!(dump(&State::load(world.store.clone())), dump(&world.state), "{what}");
+    }
+}
