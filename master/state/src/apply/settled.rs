@@ -36,7 +36,8 @@ impl Settled {
         };
         let gone = self.moves.iter().any(|event| event.new.is_none());
         let made = self.moves.iter().any(|event| event.old.is_none());
-        if !(gone && made) && !self.moves.iter().any(reused) {
+        let plain = !(gone && made || self.moves.iter().any(reused));
+        if plain {
             return self.moves;
         }
         let mut events = Vec::with_capacity(self.moves.len());
