@@ -4,8 +4,8 @@ use wire::ids::{ActionId, RequestId};
 
 use crate::apply::State;
 use crate::change::RowChange;
+use crate::row::Row;
 use crate::schema::schema;
-use crate::table::Row;
 
 /// Records kept; older ones that ended are dropped when new ones come.
 pub const KEPT: usize = 10_000;

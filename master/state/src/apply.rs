@@ -1,6 +1,5 @@
 //! The state, and how a log entry changes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use wire::frame::{decode, encode};
@@ -10,20 +9,24 @@ use wire::{Decode, Encode};
 use crate::change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
 use crate::history::{HISTORY, HISTORY_BYTES, Shelf};
 use crate::pattern::Patterns;
-use crate::schema::{TableId, schema};
-use crate::table::{Row, Table};
+use crate::row::Row;
+use crate::schema::{TableDef, TableId, schema};
+use crate::table::Table;
+use crate::tree::Tree;
 pub(crate) use settled::{Settled, Touched};
 
 /// Requests whose outcome is remembered.
 pub const REQUESTS: usize = 100_000;
 
-/// Rows in one piece of a revision's history.
+/// Rows in one piece of a revision's history, and about how many bytes.
 const PIECE: usize = 256;
+const PIECE_BYTES: usize = 1 << 20;
 
 const KEY_REVISION: &[u8] = b"s/revision";
 
-/// All tables of a cluster at one revision.
-#[derive(Debug)]
+/// All tables of a cluster at one revision. A copy costs nothing: it shares everything with the state it was made of
+/// until one of the two changes.
+#[derive(Debug, Clone)]
 pub struct State {
     pub(crate) revision: u64,
     /// Shared with derived states until one of them changes a table.
@@ -31,14 +34,20 @@ pub struct State {
     pub(crate) changed: Vec<u64>,
     pub(crate) shelf: Shelf,
     /// Visible nodes with their groups in order.
-    pub(crate) nodes: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    pub(crate) nodes: Tree<Arc<str>, Groups>,
     /// Visible members of groups that nodes name.
-    pub(crate) members: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
+    pub(crate) members: Tree<Arc<str>, Tree<Arc<str>, ()>>,
+    /// The groups of each text of `nodelist.groups`, and how many nodes have it.
+    pub(crate) groups: Tree<Arc<str>, (usize, Groups)>,
     pub(crate) patterns: Patterns,
     pub(crate) clocks: rack::Clocks,
-    pub(crate) outcomes: HashMap<RequestId, Outcome>,
-    pub(crate) order: VecDeque<(u64, RequestId)>,
+    pub(crate) outcomes: Tree<RequestId, Outcome>,
+    /// Requests by the index of their entry.
+    pub(crate) order: Tree<u64, RequestId>,
 }
+
+/// Groups in order; nodes with the same groups share one list.
+pub(crate) type Groups = Arc<[Arc<str>]>;
 
 /// What applying an entry made.
 #[derive(Debug, Default)]
@@ -150,12 +159,13 @@ impl State {
             tables: (0..count).map(|i| Arc::new(Table::new(TableId(i)))).collect(),
             changed: vec![0; count],
             shelf: Shelf::default(),
-            nodes: BTreeMap::new(),
-            members: HashMap::new(),
+            nodes: Tree::default(),
+            members: Tree::default(),
+            groups: Tree::default(),
             patterns: Patterns::default(),
             clocks: rack::Clocks::default(),
-            outcomes: HashMap::new(),
-            order: VecDeque::new(),
+            outcomes: Tree::default(),
+            order: Tree::default(),
         }
     }
 
@@ -190,7 +200,7 @@ impl State {
         state.shelf = Shelf::load(pieces);
         outcomes.sort_by_key(|(index, _, _)| *index);
         for (index, request, outcome) in outcomes {
-            state.order.push_back((index, request));
+            state.order.insert(index, request);
             state.outcomes.insert(request, outcome);
         }
         state
@@ -204,11 +214,8 @@ impl State {
         else {
             return;
         };
-        let mut row = Row::empty(schema().def(table));
+        let mut row = row_of(&stored.cells);
         row.revision = stored.revision;
-        for (column, text) in &stored.cells {
-            row.set(usize::from(*column), Some(text));
-        }
         self.put(table, id, row);
     }
 
@@ -351,19 +358,15 @@ impl State {
             None => {
                 let id = self.table(table).next();
                 let mut row = Row::empty(def);
-                for (&column, text) in def.keys.iter().zip(key) {
-                    let given = id.to_string();
-                    let text = if numbered && text.is_empty() { &given } else { text };
-                    row.set(column, Some(text));
-                }
+                let given = id.to_string();
+                let text = |text| if numbered && str::is_empty(text) { given.as_str() } else { text };
+                let keys: Vec<(usize, &str)> =
+                    def.keys.iter().zip(key).map(|(&column, key)| (column, text(key.as_str()))).collect();
+                row.set_all(&keys);
                 (id, row)
             }
         };
-        for (column, text) in cells {
-            if let Some(column) = def.column(column) {
-                row.set(column, Some(text));
-            }
-        }
+        row.set_all(&numbers(def, cells));
         self.place_row(table, id, row, revision, touched);
     }
 
@@ -377,11 +380,7 @@ impl State {
     ) {
         let def = schema().def(table);
         let mut row = Row::empty(def);
-        for (column, text) in cells {
-            if let Some(column) = def.column(column) {
-                row.set(column, Some(text));
-            }
-        }
+        row.set_all(&numbers(def, cells));
         let held = self.table(table).row(id).is_some() || id == 0 || id == u64::MAX;
         let id = if held { self.table(table).next() } else { id };
         self.place_row(table, id, row, revision, touched);
@@ -439,16 +438,12 @@ impl State {
 
     fn record(&mut self, transaction: &Transaction, moves: &[Event], applied: &mut Applied) {
         let revision = self.revision;
-        let mut rows = Vec::with_capacity(moves.len());
         for event in moves {
             let name = schema().def(event.table).name;
             let mut key = format!("t/{name}/").into_bytes();
             key.extend_from_slice(&event.id.to_be_bytes());
-            let new = event.new.as_ref().map(cells);
-            let value = new.clone().and_then(|cells| encode(&Stored { revision, cells }).ok());
-            applied.writes.push((key, value));
-            let old = event.old.as_ref().map(cells);
-            rows.push(PastRow { table: name.to_owned(), id: event.id, old, new });
+            let stored = event.new.as_ref().map(|row| Stored { revision, cells: cells(row) });
+            applied.writes.push((key, stored.and_then(|stored| encode(&stored).ok())));
             if self.changed[event.table.0] != revision {
                 self.changed[event.table.0] = revision;
                 applied
@@ -458,13 +453,13 @@ impl State {
         }
         let mut pieces = 0;
         let mut bytes = 0;
-        for (piece, rows) in rows.chunks(PIECE).enumerate() {
+        for (piece, events) in in_pieces(moves).enumerate() {
             let past = Past {
                 author: transaction.author.clone(),
                 command: transaction.command.clone(),
                 request: transaction.request,
                 time: transaction.time,
-                rows: rows.to_vec(),
+                rows: events.iter().map(PastRow::from).collect(),
             };
             if let Ok(value) = encode(&past) {
                 pieces += 1;
@@ -481,66 +476,137 @@ impl State {
         if let Ok(value) = encode(&(request, outcome.clone())) {
             applied.writes.push((outcome_key(index), Some(value)));
         }
-        self.order.push_back((index, request));
+        self.order.insert(index, request);
         self.outcomes.insert(request, outcome.clone());
         while self.order.len() > REQUESTS
-            && let Some((index, request)) = self.order.pop_front()
+            && let Some((&index, &request)) = self.order.first()
         {
+            self.order.remove(&index);
             self.outcomes.remove(&request);
             applied.writes.push((outcome_key(index), None));
         }
     }
 
     pub(crate) fn put(&mut self, table: TableId, id: u64, row: Row) -> Option<Row> {
-        let old = self.take(table, id);
         for (_, value) in row.values() {
             self.patterns.add(value);
         }
-        Arc::make_mut(&mut self.tables[table.0]).put(id, row);
-        self.place(table, id, true);
+        let old = Arc::make_mut(&mut self.tables[table.0]).put(id, row.clone());
+        for (_, value) in old.iter().flat_map(Row::values) {
+            self.patterns.drop(value);
+        }
+        self.place(table, old.as_ref(), Some(&row));
         old
     }
 
     pub(crate) fn take(&mut self, table: TableId, id: u64) -> Option<Row> {
-        self.place(table, id, false);
         self.tables[table.0].row(id)?;
         let row = Arc::make_mut(&mut self.tables[table.0]).remove(id)?;
         for (_, value) in row.values() {
             self.patterns.drop(value);
         }
+        self.place(table, Some(&row), None);
         Some(row)
     }
 
     /// Keeps the indexes of nodes and groups in step with nodelist.
-    fn place(&mut self, table: TableId, id: u64, present: bool) {
+    fn place(&mut self, table: TableId, old: Option<&Row>, new: Option<&Row>) {
         let def = schema().def(table);
         if def.name != "nodelist" {
             return;
         }
-        let rows = &self.tables[table.0];
-        let Some(row) = rows.row(id).filter(|row| rows.enabled(row)) else { return };
-        let name: Arc<str> = row.text(0).into();
-        let groups: Vec<Arc<str>> =
-            row.text(1).split(',').map(str::trim).filter(|g| !g.is_empty()).map(Arc::from).collect();
-        for group in &groups {
-            if present {
-                self.members.entry(group.clone()).or_default().insert(name.clone());
-            } else if let Some(members) = self.members.get_mut(group) {
-                members.remove(&name);
+        let place = |row: &Row| {
+            let enabled = def.disable.is_none_or(|column| row.get(column).is_none());
+            enabled.then(|| (row.text(0).to_owned(), row.text(1).to_owned()))
+        };
+        let (old, new) = (old.and_then(place), new.and_then(place));
+        if old == new {
+            return;
+        }
+        if let Some((name, groups)) = old {
+            self.leave(&name, &groups);
+        }
+        if let Some((name, groups)) = new {
+            self.enter(&name, &groups);
+        }
+    }
+
+    fn leave(&mut self, name: &str, text: &str) {
+        self.nodes.remove(name);
+        let Some((count, groups)) = self.groups.get_mut(text) else { return };
+        *count -= 1;
+        let (count, groups) = (*count, groups.clone());
+        if count == 0 {
+            self.groups.remove(text);
+        }
+        for group in groups.iter() {
+            if let Some(members) = self.members.get_mut(&**group) {
+                members.remove(name);
                 if members.is_empty() {
-                    self.members.remove(group);
+                    self.members.remove(&**group);
                 }
             }
         }
-        match present {
-            true => {
-                self.nodes.insert(name, groups);
+    }
+
+    fn enter(&mut self, name: &str, text: &str) {
+        let name: Arc<str> = name.into();
+        let groups = match self.groups.get_mut(text) {
+            Some((count, groups)) => {
+                *count += 1;
+                groups.clone()
             }
-            false => {
-                self.nodes.remove(&name);
+            None => {
+                let names = text.split(',').map(str::trim).filter(|group| !group.is_empty());
+                let known = |name: &str| self.members.get_key_value(name).map(|(name, _)| name.clone());
+                let groups: Groups = names.map(|name| known(name).unwrap_or_else(|| name.into())).collect();
+                self.groups.insert(text.into(), (1, groups.clone()));
+                groups
+            }
+        };
+        for group in groups.iter() {
+            match self.members.get_mut(&**group) {
+                Some(members) => {
+                    members.insert(name.clone(), ());
+                }
+                None => {
+                    self.members.insert(group.clone(), [(name.clone(), ())].into_iter().collect());
+                }
             }
         }
+        self.nodes.insert(name, groups);
     }
+}
+
+/// Numbers of columns with their texts; what the table does not have is left out.
+fn numbers<'a>(def: &TableDef, cells: &'a [(String, String)]) -> Vec<(usize, &'a str)> {
+    cells.iter().filter_map(|(column, text)| Some((def.column(column)?, text.as_str()))).collect()
+}
+
+/// A stored row.
+pub(crate) fn row_of(cells: &[(u16, String)]) -> Row {
+    let cells: Vec<(usize, &str)> =
+        cells.iter().map(|(at, text)| (usize::from(*at), text.as_str())).collect();
+    Row::of(&cells)
+}
+
+/// Events in parts whose history fits into one value of the store.
+fn in_pieces(mut events: &[Event]) -> impl Iterator<Item = &[Event]> {
+    let weight = |event: &Event| {
+        let rows = event.old.iter().chain(&event.new);
+        64 + rows.map(|row| row.values().map(|(_, text)| text.len() + 8).sum::<usize>()).sum::<usize>()
+    };
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let more = events.iter().take(PIECE).take_while(|event| {
+            let first = bytes == 0;
+            bytes += weight(event);
+            first || bytes <= PIECE_BYTES
+        });
+        let (piece, rest) = events.split_at(more.count());
+        events = rest;
+        (!piece.is_empty()).then_some(piece)
+    })
 }
 
 /// The store's key of a piece of a revision's history. Pieces count from 0.

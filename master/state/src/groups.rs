@@ -7,6 +7,7 @@ use noderange::{Error, File, Groups, Matcher, Missing, Options, Selector};
 
 use crate::apply::State;
 use crate::schema::schema;
+use crate::tree::Tree;
 
 /// Content of files that the client sent, by path; `None`: it has no such file.
 pub type Files = BTreeMap<String, Option<Vec<u8>>>;
@@ -62,7 +63,7 @@ impl State {
         let own = self.members.get(name);
         let table = self.named("nodegroup")?;
         let row = table.find(&[name]).map(|(_, row)| row).filter(|row| table.enabled(row));
-        let mut members: Vec<&str> = own.into_iter().flatten().map(|n| &**n).collect();
+        let mut members: Vec<&str> = own.into_iter().flat_map(Tree::keys).map(|n| &**n).collect();
         let Some(row) = row else {
             return own.map(|_| members);
         };

@@ -6,13 +6,14 @@
 //!
 //! Knows nothing of the store itself. Invariant: kept revisions have no gap, the oldest go first.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::Event;
-use crate::apply::{Past, PastRow, State, Touched, history_key};
+use crate::apply::{Past, PastRow, State, Touched, history_key, row_of};
 use crate::change::{Precondition, Refusal, RowChange};
+use crate::row::Row;
 use crate::schema::{TableId, schema};
-use crate::table::Row;
+use crate::tree::Tree;
 
 /// Revisions whose row changes stay readable.
 pub const HISTORY: u64 = 200_000;
@@ -33,8 +34,7 @@ pub fn is_record(table: &str) -> bool {
 /// What the store has of the past: pieces and bytes of each revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Shelf {
-    first: u64,
-    kept: VecDeque<(u32, u32)>,
+    kept: Tree<u64, (u32, u32)>,
     bytes: u64,
 }
 
@@ -62,12 +62,9 @@ impl Shelf {
     }
 
     pub(crate) fn put(&mut self, revision: u64, pieces: u32, bytes: usize) {
-        if self.kept.is_empty() {
-            self.first = revision;
-        }
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.bytes += u64::from(bytes);
-        self.kept.push_back((pieces, bytes));
+        self.kept.insert(revision, (pieces, bytes));
     }
 
     /// Forgets the oldest revisions beyond the limits, a few at a time.
@@ -76,12 +73,12 @@ impl Shelf {
             if self.kept.len() as u64 <= count && (self.bytes <= bytes || self.kept.len() <= 1) {
                 return;
             }
-            let Some((pieces, size)) = self.kept.pop_front() else { return };
+            let Some((&first, &(pieces, size))) = self.kept.first() else { return };
+            self.kept.remove(&first);
             for piece in 0..pieces {
-                writes.push((history_key(self.first, piece as usize), None));
+                writes.push((history_key(first, piece as usize), None));
             }
             self.bytes -= u64::from(size);
-            self.first += 1;
         }
     }
 }
@@ -279,7 +276,7 @@ impl Rewind {
         self.last = revision;
         for row in past.rows {
             let Some(table) = schema().table(&row.table) else { continue };
-            self.rows.entry((table, row.id)).or_insert_with(|| row.old.map(|cells| row_of(table, &cells)));
+            self.rows.entry((table, row.id)).or_insert_with(|| row.old.map(|cells| row_of(&cells)));
         }
     }
 
@@ -290,40 +287,17 @@ impl Rewind {
     }
 }
 
-fn row_of(table: TableId, cells: &[(u16, String)]) -> Row {
-    let mut row = Row::empty(schema().def(table));
-    for (column, text) in cells {
-        row.set(usize::from(*column), Some(text));
-    }
-    row
-}
-
 impl State {
     /// The oldest revision that can be looked at: the one before the first change that is kept.
     #[must_use]
     pub fn oldest(&self) -> u64 {
-        match self.shelf.kept.is_empty() {
-            true => self.revision,
-            false => self.shelf.first.saturating_sub(1),
-        }
+        self.shelf.kept.first().map_or(self.revision, |(first, _)| first.saturating_sub(1))
     }
 
-    /// A state of its own with equal rows, for questions; it remembers no requests. Tables are shared until one
-    /// of the two changes them.
+    /// A state of its own with equal rows, for questions. Everything is shared until one of the two changes it.
     #[must_use]
     pub fn derived(&self) -> State {
-        State {
-            revision: self.revision,
-            tables: self.tables.clone(),
-            changed: self.changed.clone(),
-            shelf: Shelf::default(),
-            nodes: self.nodes.clone(),
-            members: self.members.clone(),
-            patterns: self.patterns.clone(),
-            clocks: self.clocks.clone(),
-            outcomes: HashMap::new(),
-            order: VecDeque::new(),
-        }
+        self.clone()
     }
 
     /// Makes a derived state the one that it was at a revision.

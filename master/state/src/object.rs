@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::apply::State;
+use crate::row::Row;
 use crate::schema::{AttributeDef, Source, TypeDef, schema};
-use crate::table::Row;
 
 /// The only object of type `site`.
 pub const SITE: &str = "clustersite";

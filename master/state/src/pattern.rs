@@ -7,9 +7,11 @@
 //!
 //! When the expression does not match, the value is the node's name; an empty result is no value.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
 use regex::{Regex, RegexBuilder};
+
+use crate::tree::Tree;
 
 /// Largest compiled expression, in bytes.
 const REGEX_BYTES: usize = 1 << 20;
@@ -19,7 +21,7 @@ const MAX_DEPTH: usize = 32;
 /// Prepared patterns by their text, as long as a row holds them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Patterns {
-    known: HashMap<Box<str>, (usize, Pattern)>,
+    known: Tree<Arc<str>, (usize, Arc<Pattern>)>,
 }
 
 impl Patterns {
@@ -30,11 +32,14 @@ impl Patterns {
         if let Some((count, _)) = self.known.get_mut(value) {
             *count += 1;
         } else if let Some(pattern) = Pattern::parse(value) {
-            self.known.insert(value.into(), (1, pattern));
+            self.known.insert(value.into(), (1, Arc::new(pattern)));
         }
     }
 
     pub(crate) fn drop(&mut self, value: &str) {
+        if !looks_like(value) {
+            return;
+        }
         if let Some((count, _)) = self.known.get_mut(value) {
             *count -= 1;
             if *count == 0 {
@@ -47,7 +52,7 @@ impl Patterns {
         if !looks_like(value) {
             return None;
         }
-        self.known.get(value).map(|(_, pattern)| pattern)
+        self.known.get(value).map(|(_, pattern)| &**pattern)
     }
 }
 

@@ -8,7 +8,7 @@ use noderange::Options;
 
 use crate::apply::State;
 use crate::groups::Files;
-use crate::table::Row;
+use crate::row::Row;
 
 /// A request to be judged.
 #[derive(Debug, Clone, Copy)]

@@ -7,8 +7,8 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::apply::State;
+use crate::row::Row;
 use crate::schema::{TableId, schema};
-use crate::table::Row;
 
 /// A value ending in this is joined with the next one found.
 const NEXT: &str = "+=NEXTRECORD";
@@ -114,7 +114,7 @@ impl State {
 
     /// The groups of a node, in order.
     pub fn groups_of(&self, node: &str) -> impl Iterator<Item = &str> {
-        self.nodes.get(node).into_iter().flatten().map(|group| &**group)
+        self.nodes.get(node).into_iter().flat_map(|groups| groups.iter()).map(|group| &**group)
     }
 
     /// The text of a value for a node: computed when it is a pattern.
@@ -128,7 +128,7 @@ impl State {
     /// The node, then its groups if the table inherits.
     fn owners<'a>(&'a self, node: &'a str, table: TableId) -> impl Iterator<Item = &'a str> + 'a {
         let inherits = schema().def(table).inherits;
-        let groups = self.nodes.get(node).filter(|_| inherits).into_iter().flatten();
+        let groups = self.nodes.get(node).filter(|_| inherits).into_iter().flat_map(|groups| groups.iter());
         std::iter::once(node).chain(groups.map(|g| &**g).filter(move |g| *g != node))
     }
 

@@ -1,60 +1,25 @@
 //! Rows of one table in the order they were made, found by key and by node.
 
-use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
+use crate::row::Row;
 use crate::schema::{TableDef, TableId, schema};
+use crate::tree::Tree;
 
-/// A row. Empty text is no value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Row {
-    cells: Box<[Option<Box<str>>]>,
-    /// The revision that changed the row last.
-    pub revision: u64,
-}
-
-impl Row {
-    /// A row without values.
-    pub fn empty(def: &TableDef) -> Row {
-        Row { cells: vec![None; def.columns.len()].into_boxed_slice(), revision: 0 }
-    }
-
-    /// The value of a column.
-    pub fn get(&self, column: usize) -> Option<&str> {
-        self.cells.get(column)?.as_deref()
-    }
-
-    /// The value of a column, empty when there is none.
-    pub fn text(&self, column: usize) -> &str {
-        self.get(column).unwrap_or("")
-    }
-
-    /// Sets or clears a value.
-    pub fn set(&mut self, column: usize, value: Option<&str>) {
-        if let Some(cell) = self.cells.get_mut(column) {
-            *cell = value.filter(|v| !v.is_empty()).map(Box::from);
-        }
-    }
-
-    /// Columns that have a value.
-    pub fn values(&self) -> impl Iterator<Item = (usize, &str)> {
-        self.cells.iter().enumerate().filter_map(|(i, cell)| Some((i, cell.as_deref()?)))
-    }
-}
-
-/// A table.
+/// A table. A copy costs nothing; see [`Tree`].
 #[derive(Debug, Clone)]
 pub struct Table {
     id: TableId,
-    rows: BTreeMap<u64, Row>,
-    keys: HashMap<Box<str>, u64>,
+    rows: Tree<u64, Row>,
+    keys: Tree<Arc<str>, u64>,
     /// Rows of a node in order; empty when the node is the whole key.
-    nodes: HashMap<Box<str>, Vec<u64>>,
+    nodes: Tree<Arc<str>, Arc<[u64]>>,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(id: TableId) -> Table {
-        Table { id, rows: BTreeMap::new(), keys: HashMap::new(), nodes: HashMap::new() }
+        Table { id, rows: Tree::default(), keys: Tree::default(), nodes: Tree::default() }
     }
 
     /// Its definition.
@@ -65,6 +30,11 @@ impl Table {
     /// All rows with their numbers, in the order they were made; disabled ones too.
     pub fn rows(&self) -> impl Iterator<Item = (u64, &Row)> {
         self.rows.iter().map(|(id, row)| (*id, row))
+    }
+
+    /// As [`Table::rows`], the one that was made last first.
+    pub fn newest(&self) -> impl Iterator<Item = (u64, &Row)> {
+        self.rows.newest().map(|(id, row)| (*id, row))
     }
 
     /// How many rows.
@@ -84,7 +54,10 @@ impl Table {
 
     /// A row by its whole key, disabled or not.
     pub fn find<S: AsRef<str>>(&self, key: &[S]) -> Option<(u64, &Row)> {
-        let id = *self.keys.get(joined(key.iter().map(AsRef::as_ref)).as_str())?;
+        let id = match key {
+            [key] => *self.keys.get(key.as_ref())?,
+            _ => *self.keys.get(joined(key.iter().map(AsRef::as_ref)).as_str())?,
+        };
         Some((id, self.rows.get(&id)?))
     }
 
@@ -92,7 +65,7 @@ impl Table {
     pub fn of_node<'a>(&'a self, name: &str) -> impl Iterator<Item = (u64, &'a Row)> + 'a {
         let ids: &[u64] = match self.whole_key_is_node() {
             true => self.keys.get(name).map(std::slice::from_ref).unwrap_or(&[]),
-            false => self.nodes.get(name).map(Vec::as_slice).unwrap_or(&[]),
+            false => self.nodes.get(name).map(|ids| &**ids).unwrap_or(&[]),
         };
         ids.iter().filter_map(|id| Some((*id, self.rows.get(id)?)))
     }
@@ -109,19 +82,28 @@ impl Table {
 
     /// The number the next new row gets.
     pub(crate) fn next(&self) -> u64 {
-        self.rows.last_key_value().map_or(1, |(id, _)| id + 1)
+        self.rows.last().map_or(1, |(id, _)| id + 1)
     }
 
     /// Puts a row in, replacing the one of this number.
     pub(crate) fn put(&mut self, id: u64, row: Row) -> Option<Row> {
+        let same = self.rows.get(&id).is_some_and(|old| {
+            let def = self.def();
+            def.keys.iter().chain(&def.node).all(|&column| old.text(column) == row.text(column))
+        });
+        if same {
+            return self.rows.insert(id, row);
+        }
         let old = self.remove(id);
         self.keys.insert(joined(self.key_of(&row).into_iter()).into(), id);
         if !self.whole_key_is_node()
             && let Some(column) = self.def().node
         {
-            let ids = self.nodes.entry(row.text(column).into()).or_default();
+            let name = row.text(column);
+            let mut ids = self.nodes.get(name).map_or_else(Vec::new, |ids| ids.to_vec());
             if let Err(at) = ids.binary_search(&id) {
                 ids.insert(at, id);
+                self.nodes.insert(name.into(), ids.into());
             }
         }
         self.rows.insert(id, row);
@@ -136,12 +118,13 @@ impl Table {
             self.keys.remove(key.as_str());
         }
         if let Some(column) = self.def().node
-            && let Some(ids) = self.nodes.get_mut(row.text(column))
+            && let Some(ids) = self.nodes.get(row.text(column))
         {
-            ids.retain(|known| *known != id);
-            if ids.is_empty() {
-                self.nodes.remove(row.text(column));
-            }
+            let ids: Vec<u64> = ids.iter().copied().filter(|known| *known != id).collect();
+            match ids.is_empty() {
+                true => self.nodes.remove(row.text(column)),
+                false => self.nodes.insert(row.text(column).into(), ids.into()),
+            };
         }
         Some(row)
     }

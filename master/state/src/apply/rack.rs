@@ -1,10 +1,12 @@
 //! How the state takes what racks tell: each event is decided against what the events before it left.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::{Applied, State, Touched};
 use crate::change::{RowChange, Transaction};
 use crate::discovery::{self, RackEntry, Times, Write, calendar};
+use crate::tree::Tree;
 use crate::view;
 
 const KEY_CLOCK: &[u8] = b"s/clock";
@@ -20,13 +22,13 @@ pub(crate) struct Clocks {
     /// The revision of the last change that touched every node's configuration.
     everybody: u64,
     /// The same by node or group.
-    owners: BTreeMap<Box<str>, u64>,
+    owners: Tree<Arc<str>, u64>,
 }
 
 impl super::Event {
     /// The row before and after, by column names.
     pub fn rows(&self) -> (Option<view::Row>, Option<view::Row>) {
-        let named = |row: &crate::table::Row| view::row_of(self.table, row);
+        let named = |row: &crate::row::Row| view::row_of(self.table, row);
         (self.old.as_ref().map(named), self.new.as_ref().map(named))
     }
 }
@@ -92,7 +94,7 @@ impl State {
     pub(super) fn note_config(&mut self, applied: &mut Applied) {
         let revision = self.revision;
         let mut everybody = false;
-        let mut owners: BTreeMap<Box<str>, bool> = BTreeMap::new();
+        let mut owners: BTreeMap<Arc<str>, bool> = BTreeMap::new();
         for event in &applied.events {
             let table = event.table_name();
             if !view::shows_config(table) {
@@ -120,7 +122,7 @@ impl State {
             applied.writes.push((key, keep.then(|| revision.to_be_bytes().to_vec())));
             match keep {
                 true => self.clocks.owners.insert(owner, revision),
-                false => self.clocks.owners.remove(&owner),
+                false => self.clocks.owners.remove(&*owner),
             };
         }
     }

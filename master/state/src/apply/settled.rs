@@ -6,8 +6,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Event;
+use crate::row::Row;
 use crate::schema::{TableId, schema};
-use crate::table::Row;
 
 /// Rows that a transaction touched so far.
 #[derive(Debug, Default)]

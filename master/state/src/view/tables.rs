@@ -8,7 +8,7 @@ use crate::schema::{TableId, schema};
 const TOGETHER: &[&str] = &["nodemounts", "useraccounts", "noderoutes"];
 
 /// A stored row by column names.
-pub(crate) fn row_of(table: TableId, row: &crate::table::Row) -> Row {
+pub(crate) fn row_of(table: TableId, row: &crate::row::Row) -> Row {
     let def = schema().def(table);
     row.values().map(|(column, text)| (def.columns[column].name.to_owned(), text.to_owned())).collect()
 }
