@@ -41,9 +41,14 @@ pub static IMPORT: Command = Command {
     plan: import,
 };
 
+/// Whether the table is left out of an export.
+pub(crate) fn is_private(table: &str) -> bool {
+    is_record(table) || PRIVATE.contains(&table)
+}
+
 fn wanted() -> impl Iterator<Item = (TableId, &'static TableDef)> {
     let tables = schema().tables.iter().enumerate().map(|(at, def)| (TableId(at), def));
-    tables.filter(|(_, def)| !is_record(def.name) && !PRIVATE.contains(&def.name))
+    tables.filter(|(_, def)| !is_private(def.name))
 }
 
 fn file(folder: &str, table: &TableDef) -> String {

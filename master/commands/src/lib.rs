@@ -12,6 +12,7 @@
 pub mod action;
 pub mod args;
 pub mod csv;
+pub mod digest;
 pub mod export;
 pub mod fanout;
 pub mod getadapter;

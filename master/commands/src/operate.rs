@@ -11,6 +11,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::getadapter::GETADAPTER,
     &crate::nodediscover::DEF,
     &crate::nodediscover::LS,
+    &crate::digest::COMMAND,
     &crate::export::EXPORT,
     &crate::export::IMPORT,
     &crate::log::BLAME,

@@ -336,26 +336,6 @@ impl State {
         Ok(after.settle(touched).events())
     }
 
-    /// A number that differs, as good as certainly, between states with different rows; neither records nor
-    /// the order of rows count.
-    #[must_use]
-    pub fn digest(&self) -> u128 {
-        let mut sum = Fnv::default();
-        for table in self.tables.iter().filter(|table| !is_record(table.def().name)) {
-            sum.text(table.def().name);
-            let rows: BTreeMap<Vec<&str>, &Row> =
-                table.rows().map(|(_, row)| (table.key_of(row), row)).collect();
-            for row in rows.into_values() {
-                for (column, text) in row.values() {
-                    sum.bytes(&column.to_be_bytes());
-                    sum.text(text);
-                }
-                sum.bytes(b"/");
-            }
-        }
-        sum.0
-    }
-
     /// How to undo a revision: the row changes, and what has changed since in the same cells.
     #[must_use]
     pub fn undo(&self, rows: &[PastRow]) -> Undo {
@@ -465,28 +445,6 @@ pub struct Clash {
     pub now: String,
     /// The last revision that changed the row, or the table when the row is gone.
     pub revision: u64,
-}
-
-/// Fowler, Noll and Vo's hash, variant 1a with 128 bits.
-struct Fnv(u128);
-
-impl Default for Fnv {
-    fn default() -> Fnv {
-        Fnv(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d)
-    }
-}
-
-impl Fnv {
-    fn bytes(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u128::from(*byte)).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013B);
-        }
-    }
-
-    fn text(&mut self, text: &str) {
-        self.bytes(&text.len().to_be_bytes());
-        self.bytes(text.as_bytes());
-    }
 }
 
 impl From<&Event> for PastRow {

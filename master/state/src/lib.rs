@@ -10,6 +10,7 @@
 pub mod actions;
 mod apply;
 pub mod change;
+pub mod digest;
 pub mod discovery;
 mod groups;
 pub mod history;

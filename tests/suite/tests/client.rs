@@ -119,7 +119,7 @@ async fn clients_go_on_when_the_leader_goes_away() {
 fn every_command_has_a_link_and_every_link_a_command() {
     let links: BTreeSet<&str> = cli::names::LINKS.iter().copied().collect();
     // Verbs of margay itself, which are no xCAT names, have none: a link `diff` would hide the system's.
-    let verbs = ["action", "blame", "diff", "export", "import", "log", "noderange", "sn", "status", "undo"];
+    let verbs = ["action", "blame", "diff", "digest", "export", "import", "log", "noderange", "sn", "status", "undo"];
     let alias = ["power", "setboot", "beacon", "inventory", "run", "makedhcpd"];
     let mut names = BTreeSet::new();
     for command in commands::commands() {

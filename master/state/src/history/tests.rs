@@ -3,6 +3,8 @@
 use super::*;
 use crate::change::{Entry, Transaction};
 
+mod instants;
+
 /// A state with the store that takes its writes, and the digest and rows after each revision.
 struct World {
     state: State,
@@ -78,16 +80,6 @@ fn rows(state: &State) -> Vec<Line> {
     state.tables.iter().flat_map(|table| of(table)).collect()
 }
 
-/// Numbers that look drawn; the same at each run.
-struct Dice(u64);
-
-impl Dice {
-    fn throw(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
-
 fn nodes(count: u32, groups: &str) -> Vec<RowChange> {
     (0..count).map(|i| RowChange::set("nodelist", &[&format!("n{i}")], &[("groups", groups)])).collect()
 }
@@ -111,45 +103,6 @@ fn undoing_a_change_of_ten_thousand_nodes_restores_the_digest() {
         let undo = world.undo(world.state.revision());
         world.change(undo.changes);
     }
-}
-
-#[test]
-fn two_hundred_instants_of_the_past_equal_a_replay() {
-    let mut world = World::new();
-    let mut dice = Dice(7);
-    let mut replay = Vec::new();
-    while world.state.revision() < 600 {
-        let node = format!("n{}", dice.throw(40));
-        let key: &[&str] = &[&node];
-        let changes = match dice.throw(6) {
-            0 => vec![RowChange::ForgetNode { node: node.clone() }],
-            1 => vec![RowChange::delete("nodehm", key)],
-            2 => vec![RowChange::Clear { table: "mac".to_owned() }],
-            3 => vec![RowChange::set("hosts", key, &[("ip", r"|n(\d+)|10.0.0.($1)|")])],
-            // A row takes another one's key.
-            4 => vec![
-                RowChange::set("nodelist", key, &[("node", &format!("n{}", dice.throw(40)))]),
-                RowChange::set("mac", key, &[("mac", "x")]),
-            ],
-            _ => vec![
-                RowChange::set("nodelist", key, &[("groups", &format!("all,g{}", dice.throw(5)))]),
-                RowChange::set("nodehm", key, &[("mgt", ["ipmi", "hmc", ""][dice.throw(3) as usize])]),
-            ],
-        };
-        let before = world.state.revision();
-        if world.change(changes) > before {
-            replay.push(world.state.derived());
-        }
-    }
-    for _ in 0..200 {
-        let revision = 1 + dice.throw(600);
-        let (then, truth) = (world.at(revision), &replay[usize::try_from(revision - 1).unwrap()]);
-        assert_eq!(rows(&then), rows(truth), "revision {revision}");
-        assert_eq!((then.revision(), then.digest()), (truth.revision(), truth.digest()));
-        assert_eq!((&then.nodes, &then.members), (&truth.nodes, &truth.members));
-        assert_eq!(then.text("n7", "hosts.ip"), truth.text("n7", "hosts.ip"));
-    }
-    assert_eq!(rows(&world.at(0)), []);
 }
 
 #[test]
