@@ -17,6 +17,7 @@ use crate::locks::Locks;
 use crate::machine::{Answer, Committed, Machine, Watchers};
 use crate::pki::Pki;
 use crate::racks::Racks;
+use crate::stages::{self, Stages};
 
 /// The shared parts. Clones are the same master.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Parts {
     pub racks: Racks,
     /// Actions that run here.
     pub actions: Actions,
+    /// Changes that are on their way in parts.
+    pub stages: Stages,
     /// Nodes that are acted on.
     pub locks: Locks,
     /// Plain questions that were asked.
@@ -194,7 +197,7 @@ impl Core {
         self.transact("master", command, None, Vec::new(), changes).await
     }
 
-    /// Proposes a transaction.
+    /// Proposes a transaction; one that is too large for an entry goes in parts.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -214,7 +217,10 @@ impl Core {
             preconditions,
             changes,
         };
-        self.propose(&Entry::Transaction(transaction)).await
+        match stages::is_large(&transaction) {
+            true => stages::in_parts(self, transaction).await,
+            false => self.propose(&Entry::Transaction(transaction)).await,
+        }
     }
 }
 

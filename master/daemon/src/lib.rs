@@ -24,6 +24,7 @@ pub mod pki;
 pub mod racks;
 pub mod request;
 pub mod spool;
+pub mod stages;
 pub mod status;
 pub mod talk;
 
@@ -108,6 +109,7 @@ impl Master {
             credentials,
             endpoint,
             racks: racks::Racks::default(),
+            stages: stages::Stages::default(),
             locks: locks::Locks::default(),
             questions: audit::Questions::default(),
             to_leader: forward::ToLeader::default(),
@@ -115,6 +117,7 @@ impl Master {
         });
         core.racks.start(&core);
         drain.spawn("guardian", guardian::run(core.clone()));
+        drain.spawn("stages", stages::sweep(core.clone()));
         drain.spawn("front", front::serve(core.clone()));
         Ok(Self { core, address })
     }

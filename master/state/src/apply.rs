@@ -6,7 +6,7 @@ use wire::frame::{decode, encode};
 use wire::ids::RequestId;
 use wire::{Decode, Encode};
 
-use crate::change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
+use crate::change::{Content, Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
 use crate::history::{HISTORY, HISTORY_BYTES, Shelf};
 use crate::pattern::Patterns;
 use crate::row::Row;
@@ -14,6 +14,8 @@ use crate::schema::{TableDef, TableId, schema};
 use crate::table::Table;
 use crate::tree::Tree;
 pub(crate) use settled::{Settled, Touched};
+pub(crate) use stages::Stage;
+pub use stages::{STAGE_LIFE, STAGED};
 
 /// Requests whose outcome is remembered.
 pub const REQUESTS: usize = 100_000;
@@ -44,6 +46,7 @@ pub struct State {
     pub(crate) outcomes: Tree<RequestId, Outcome>,
     /// Requests by the index of their entry.
     pub(crate) order: Tree<u64, RequestId>,
+    pub(crate) stages: Tree<u64, Stage>,
 }
 
 /// Groups in order; nodes with the same groups share one list.
@@ -166,6 +169,7 @@ impl State {
             clocks: rack::Clocks::default(),
             outcomes: Tree::default(),
             order: Tree::default(),
+            stages: Tree::default(),
         }
     }
 
@@ -174,7 +178,12 @@ impl State {
         let mut state = State::new();
         let mut outcomes = Vec::new();
         let mut pieces = Vec::new();
+        let mut parts = Vec::new();
         for (key, value) in pairs {
+            if stages::is_part(&key) {
+                parts.push((key, value));
+                continue;
+            }
             if let Some(piece) = key.strip_prefix(b"h/") {
                 pieces.extend(Shelf::piece(piece, value.len()));
                 continue;
@@ -197,6 +206,7 @@ impl State {
                 outcomes.push((index, request, outcome));
             }
         }
+        state.load_stages(parts);
         state.shelf = Shelf::load(pieces);
         outcomes.sort_by_key(|(index, _, _)| *index);
         for (index, request, outcome) in outcomes {
@@ -242,21 +252,44 @@ impl State {
     /// Applies the entry at this index of the log.
     pub fn apply(&mut self, index: u64, entry: &Entry) -> Applied {
         match entry {
-            Entry::Transaction(transaction) => self.transact(index, transaction),
+            Entry::Transaction(transaction) => self.transact(index, transaction, None),
             Entry::Rack(entry) => self.rack(entry),
+            Entry::Part(part) => self.stage(part),
+            Entry::Whole(whole) => self.transact(index, &whole.transaction, Some((whole.stage, whole.parts))),
+            Entry::Forget(stages) => self.forget_stages(stages),
         }
     }
 
-    fn transact(&mut self, index: u64, transaction: &Transaction) -> Applied {
+    /// `rest`: the number of its stage and how many parts are there, when it has parts.
+    fn transact(&mut self, index: u64, transaction: &Transaction, rest: Option<(u64, u32)>) -> Applied {
         let mut applied = Applied::default();
+        let rest = rest.map(|(stage, parts)| self.staged(stage, parts, &mut applied)).transpose();
+        self.forget_overdue(transaction.time, &mut applied);
         if let Some(known) = transaction.request.and_then(|request| self.outcomes.get(&request)) {
             applied.outcome = Some(Outcome { repeated: true, ..known.clone() });
             return applied;
         }
         let refused = transaction.preconditions.iter().find_map(|p| self.refuses(p));
+        let (rest, refused) = match rest {
+            Ok(rest) => (rest, refused),
+            Err(incomplete) => (None, refused.or(Some(incomplete))),
+        };
+        let mut contents = rest.iter().flat_map(Stage::contents).peekable();
+        let refused = refused.or_else(|| {
+            std::iter::from_fn(|| contents.next_if(|content| matches!(content, Content::Preconditions(_))))
+                .find_map(|content| match content {
+                    Content::Preconditions(list) => list.iter().find_map(|p| self.refuses(p)),
+                    Content::Changes(_) => None,
+                })
+        });
         if refused.is_none() {
             let next = self.revision + 1;
             let mut touched = Touched::default();
+            for content in contents {
+                if let Content::Changes(changes) = content {
+                    changes.iter().for_each(|change| self.change(change, next, &mut touched));
+                }
+            }
             for change in &transaction.changes {
                 self.change(change, next, &mut touched);
             }
@@ -633,5 +666,6 @@ fn cells(row: &Row) -> Vec<(u16, String)> {
 
 mod rack;
 mod settled;
+mod stages;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,45 @@ pub enum Entry {
     Transaction(Transaction),
     /// What racks told; the rows follow from it.
     Rack(crate::discovery::RackEntry),
+    /// Keep a part of a transaction that is too large for one entry.
+    Part(Part),
+    /// Apply a transaction whose parts were kept before.
+    Whole(Whole),
+    /// Forget the parts of these transactions: nobody will complete them.
+    Forget(Vec<u64>),
+}
+
+/// A part of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Part {
+    /// The transaction: a number that its proposer made by chance.
+    pub stage: u64,
+    /// Which part; they count from 0 and come in order, preconditions first.
+    pub number: u32,
+    /// Unix seconds at the proposer.
+    pub time: u64,
+    /// What it adds.
+    pub content: Content,
+}
+
+/// What a part of a transaction holds.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub enum Content {
+    /// More preconditions.
+    Preconditions(Vec<Precondition>),
+    /// More changes.
+    Changes(Vec<RowChange>),
+}
+
+/// The end of a transaction in parts.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Whole {
+    /// Its own preconditions are checked before those of the parts, its own changes are made after theirs.
+    pub transaction: Transaction,
+    /// The number of the transaction.
+    pub stage: u64,
+    /// How many parts it has.
+    pub parts: u32,
 }
 
 /// Row changes that happen together or not at all, at one revision.
@@ -111,7 +150,40 @@ pub enum RowChange {
     },
 }
 
+impl Precondition {
+    /// About how many bytes it takes in an entry.
+    pub fn weight(&self) -> usize {
+        match self {
+            Precondition::Unchanged { table, key, .. } | Precondition::Absent { table, key } => {
+                32 + table.len() + texts(key)
+            }
+            Precondition::Value { table, key, column, value } => {
+                32 + table.len() + texts(key) + column.len() + value.len()
+            }
+            Precondition::TableUnchanged { table, .. } => 32 + table.len(),
+        }
+    }
+}
+
+fn texts(key: &[String]) -> usize {
+    key.iter().map(|text| text.len() + 9).sum()
+}
+
 impl RowChange {
+    /// About how many bytes it takes in an entry.
+    pub fn weight(&self) -> usize {
+        let pairs = |cells: &[(String, String)]| -> usize {
+            cells.iter().map(|(column, text)| column.len() + text.len() + 18).sum()
+        };
+        match self {
+            RowChange::Set { table, key, cells } => 32 + table.len() + texts(key) + pairs(cells),
+            RowChange::Delete { table, key } => 32 + table.len() + texts(key),
+            RowChange::Clear { table } => 32 + table.len(),
+            RowChange::ForgetNode { node } => 32 + node.len(),
+            RowChange::Restore { table, cells, .. } => 32 + table.len() + pairs(cells),
+        }
+    }
+
     /// [`RowChange::Set`] from borrowed text.
     pub fn set(table: &str, key: &[&str], cells: &[(&str, &str)]) -> RowChange {
         RowChange::Set {
@@ -166,6 +238,8 @@ pub enum Refusal {
         /// Column.
         column: String,
     },
+    /// Parts of the transaction are missing.
+    Incomplete,
 }
 
 impl std::fmt::Display for Refusal {
@@ -176,6 +250,7 @@ impl std::fmt::Display for Refusal {
             Refusal::Differs { table, key, column } => {
                 write!(f, "{table} {key}: {column} is not what it was expected to be")
             }
+            Refusal::Incomplete => f.write_str("parts of the change were lost or did not fit; try again"),
         }
     }
 }

@@ -26,8 +26,8 @@ mod tree;
 pub mod view;
 pub mod waiting;
 
-pub use apply::{Applied, Event, Past, PastRow, REQUESTS, State, history_key};
-pub use change::{Entry, Outcome, Precondition, Refusal, RowChange, Transaction};
+pub use apply::{Applied, Event, Past, PastRow, REQUESTS, STAGE_LIFE, STAGED, State, history_key};
+pub use change::{Content, Entry, Outcome, Part, Precondition, Refusal, RowChange, Transaction, Whole};
 pub use groups::{Files, Selection};
 pub use history::{HISTORY, HISTORY_BYTES};
 pub use resolve::Found;

@@ -12,12 +12,12 @@ use service::Drain;
 use crate::cluster::{Client, admin, call, make};
 
 /// A master as a process.
-struct Process {
+pub struct Process {
     child: Child,
 }
 
 impl Process {
-    fn start(dir: &Path, member: usize) -> Self {
+    pub fn start(dir: &Path, member: usize) -> Self {
         let config: PathBuf = dir.join(format!("m{member}/margayd.toml"));
         let log = std::fs::File::create(dir.join(format!("m{member}.log"))).unwrap();
         let mut child = Command::new(env!("CARGO_BIN_EXE_margayd"))
@@ -33,7 +33,7 @@ impl Process {
         Self { child }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -46,7 +46,7 @@ impl Drop for Process {
     }
 }
 
-fn client(dir: &Path, members: usize) -> Client {
+pub fn client(dir: &Path, members: usize) -> Client {
     let address =
         |member: usize| master::Config::read(&dir.join(format!("m{member}/margayd.toml"))).unwrap().listen;
     Client::new(admin(dir), (1..=members).map(address).collect())

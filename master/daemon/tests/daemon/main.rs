@@ -8,4 +8,5 @@ mod failover;
 mod front;
 mod helper;
 mod history;
+mod large;
 mod rack;
