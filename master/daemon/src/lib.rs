@@ -32,7 +32,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
 use anyhow::Context;
-use link::{Credentials, Endpoint};
+use link::{Credentials, Endpoint, Settings};
 use service::{Clock, Drain, Health};
 use storage::{Group, Member, OnFault, Options, Timing, Transport};
 
@@ -77,10 +77,12 @@ impl Master {
             std::fs::read_to_string(&config.ca_key).with_context(|| config.ca_key.display().to_string())?;
         let clock = surroundings.clock;
         let pki = pki::Pki::load(&config.cluster, &credentials.ca_pem, &key, clock.clone())?;
-        let endpoint = Endpoint::server(
+        let health = Health::new();
+        let endpoint = Endpoint::server_with(
             config.listen,
             &credentials,
             &[wire::ALPN_MAIN, wire::ALPN_ENROL, wire::ALPN_PEER],
+            Settings { health: health.clone(), ..Settings::default() },
         )?;
         let address = endpoint.local_addr()?;
         let watchers = machine::Watchers::default();
@@ -102,7 +104,7 @@ impl Master {
             actions: actions::Actions::new(&config.limits),
             clock,
             drain: drain.clone(),
-            health: Health::new(),
+            health,
             group,
             watchers,
             pki,

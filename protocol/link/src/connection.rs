@@ -7,6 +7,7 @@ use quinn::crypto::rustls::HandshakeData;
 use quinn::{ConnectionError, VarInt};
 use rustls::pki_types::CertificateDer;
 
+use crate::guard::Peer;
 use crate::{Exchange, Identity, LinkError};
 
 /// Codes with which a connection is closed.
@@ -28,18 +29,24 @@ pub struct Connection {
     quinn: quinn::Connection,
     alpn: Arc<[u8]>,
     identity: Option<Arc<Identity>>,
+    peer: Arc<Peer>,
 }
 
 impl Connection {
-    pub(crate) fn dialed(quinn: quinn::Connection, alpn: &[u8]) -> Result<Self, LinkError> {
-        let identity = peer(&quinn)?;
-        Ok(Self { quinn, alpn: alpn.into(), identity: identity.map(Arc::new) })
+    pub(crate) fn dialed(quinn: quinn::Connection, alpn: &[u8], peer: Arc<Peer>) -> Result<Self, LinkError> {
+        let identity = shown_identity(&quinn)?;
+        Ok(Self { quinn, alpn: alpn.into(), identity: identity.map(Arc::new), peer })
     }
 
-    pub(crate) fn accepted(quinn: quinn::Connection, own_cluster: &str) -> Result<Self, LinkError> {
+    pub(crate) fn accepted(
+        quinn: quinn::Connection,
+        own_cluster: &str,
+        peer: Arc<Peer>,
+    ) -> Result<Self, LinkError> {
         let data = quinn.handshake_data().and_then(|data| data.downcast::<HandshakeData>().ok());
         let alpn = data.and_then(|data| data.protocol).unwrap_or_default();
-        let verdict = peer(&quinn).map_err(|error| error.to_string()).and_then(|identity| match identity {
+        let shown = shown_identity(&quinn).map_err(|error| error.to_string());
+        let verdict = shown.and_then(|identity| match identity {
             Some(identity) if identity.cluster != own_cluster => {
                 Err(format!("{identity} is of another cluster"))
             }
@@ -47,7 +54,7 @@ impl Connection {
             identity => Ok(identity),
         });
         match verdict {
-            Ok(identity) => Ok(Self { quinn, alpn: alpn.into(), identity: identity.map(Arc::new) }),
+            Ok(identity) => Ok(Self { quinn, alpn: alpn.into(), identity: identity.map(Arc::new), peer }),
             Err(reason) => {
                 quinn.close(VarInt::from_u32(close::REFUSED), reason.as_bytes());
                 Err(LinkError::Refused { address: quinn.remote_address(), reason })
@@ -99,7 +106,7 @@ impl Connection {
     /// When the connection is over.
     pub async fn open(&self) -> Result<Exchange, LinkError> {
         let (send, receive) = self.quinn.open_bi().await.map_err(closed)?;
-        Ok(Exchange::new(send, receive))
+        Ok(Exchange::new(send, receive, &self.peer))
     }
 
     /// The next exchange that the other side starts.
@@ -108,7 +115,7 @@ impl Connection {
     /// When the connection is over.
     pub async fn accept(&self) -> Result<Exchange, LinkError> {
         let (send, receive) = self.quinn.accept_bi().await.map_err(closed)?;
-        Ok(Exchange::new(send, receive))
+        Ok(Exchange::new(send, receive, &self.peer))
     }
 
     /// Waits until the connection is over and says why.
@@ -162,7 +169,7 @@ fn shown(connection: &quinn::Connection) -> Option<Shown> {
     connection.peer_identity()?.downcast().ok()
 }
 
-fn peer(connection: &quinn::Connection) -> Result<Option<Identity>, LinkError> {
+fn shown_identity(connection: &quinn::Connection) -> Result<Option<Identity>, LinkError> {
     match shown(connection) {
         Some(all) => match all.first() {
             Some(own) => Identity::from_certificate(own).map(Some),

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use quinn::{EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig, VarInt};
+use quinn::{EndpointConfig, IdleTimeout, Runtime, TokioRuntime, TransportConfig, VarInt};
+use service::Health;
 
 use crate::connection::close;
-use crate::{Connection, Credentials, LinkError, Role, socket, tls};
+use crate::guard::{Guard, Ids, Peers};
+use crate::{Connection, Credentials, LinkError, Role, packet, socket, tls};
 
 /// The name in the TLS handshake; nobody looks at it.
 const SERVER_NAME: &str = "margay";
@@ -38,6 +40,8 @@ pub struct Settings {
     pub warn_if_small: bool,
     /// More connections at once are refused.
     pub max_connections: usize,
+    /// Where datagrams that can be no packets for this endpoint are counted (`quic_dropped_...`).
+    pub health: Health,
 }
 
 impl Default for Settings {
@@ -50,6 +54,7 @@ impl Default for Settings {
             socket_buffer: 16 * 1024 * 1024,
             warn_if_small: true,
             max_connections: 20_000,
+            health: Health::new(),
         }
     }
 }
@@ -84,6 +89,8 @@ pub struct Endpoint {
     quinn: quinn::Endpoint,
     settings: Settings,
     alpns: Arc<Vec<Vec<u8>>>,
+    /// Known to the socket's guard.
+    peers: Peers,
 }
 
 impl Endpoint {
@@ -142,10 +149,19 @@ impl Endpoint {
     ) -> Result<Self, LinkError> {
         let failed = |source| LinkError::Bind { address: bind, source };
         let socket = socket::bind(bind, settings.socket_buffer, settings.warn_if_small).map_err(failed)?;
-        let quinn = quinn::Endpoint::new(EndpointConfig::default(), server, socket, Arc::new(TokioRuntime))
-            .map_err(failed)?;
+        let socket = TokioRuntime.wrap_udp_socket(socket).map_err(failed)?;
+        let (ids, peers) = (Ids::default(), Peers::default());
+        let config = config(&ids);
+        let guard = Guard::new(socket, ids, peers.clone(), server.is_some(), &settings.health);
+        let quinn = quinn::Endpoint::new_with_abstract_socket(
+            config,
+            server,
+            Arc::new(guard),
+            Arc::new(TokioRuntime),
+        )
+        .map_err(failed)?;
         let alpns = Arc::new(alpns.iter().map(|alpn| alpn.to_vec()).collect());
-        Ok(Self { quinn, settings, alpns })
+        Ok(Self { quinn, settings, alpns, peers })
     }
 
     /// The same socket; connections that are dialed through this handle have other settings.
@@ -286,7 +302,8 @@ impl Endpoint {
             Ok(Err(error)) => return Err(failed(error.to_string())),
             Err(_) => return Err(failed(format!("no answer within {limit:?}"))),
         };
-        Connection::dialed(connection, alpn)
+        let peer = self.peers.hold(connection.remote_address());
+        Connection::dialed(connection, alpn, peer)
     }
 
     /// The next caller, or `None` when the endpoint is closed. The handshake is not done yet: complete it
@@ -298,7 +315,8 @@ impl Endpoint {
                 incoming.refuse();
                 continue;
             }
-            return Some(Arrival { incoming, limit: self.settings.dial_timeout });
+            let (limit, peers) = (self.settings.dial_timeout, self.peers.clone());
+            return Some(Arrival { incoming, limit, peers });
         }
     }
 
@@ -320,6 +338,7 @@ impl Endpoint {
 pub struct Arrival {
     incoming: quinn::Incoming,
     limit: Duration,
+    peers: Peers,
 }
 
 impl Arrival {
@@ -343,8 +362,23 @@ impl Arrival {
             Ok(Err(error)) => return Err(refused(error.to_string())),
             Err(_) => return Err(refused("the handshake did not end in time".to_owned())),
         };
-        Connection::accepted(connection, own_cluster)
+        let peer = self.peers.hold(connection.remote_address());
+        Connection::accepted(connection, own_cluster, peer)
     }
+}
+
+/// What the guard of the socket relies on: ids that it knows, one version, one size, no greasing of the bit
+/// that tells QUIC from noise.
+fn config(ids: &Ids) -> EndpointConfig {
+    let mut config = EndpointConfig::default();
+    let ids = ids.clone();
+    config
+        .cid_generator(move || Box::new(ids.clone()))
+        .supported_versions(vec![packet::VERSION])
+        .grease_quic_bit(false)
+        .max_udp_payload_size(packet::MAX_DATAGRAM)
+        .expect("more than QUIC's minimum of 1200");
+    config
 }
 
 fn server_config(

@@ -2,6 +2,7 @@
 //!
 //! How it ends is told in the crate's comment: finish in order, drop to cancel.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -10,6 +11,7 @@ use wire::Message;
 use wire::frame::{self, FrameError, HEADER, MAX_FRAME};
 
 use crate::connection::closed;
+use crate::guard::Peer;
 use crate::{LinkError, within};
 
 /// The code of a stream that was dropped.
@@ -27,11 +29,16 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(send: SendStream, receive: RecvStream) -> Self {
-        Self {
-            sender: Sender { stream: send, finished: false, broken: false },
-            receiver: Receiver { stream: receive, buffer: BytesMut::new(), limit: MAX_FRAME, ended: false },
-        }
+    pub(crate) fn new(send: SendStream, receive: RecvStream, peer: &Arc<Peer>) -> Self {
+        let sender = Sender { stream: send, finished: false, broken: false, _peer: peer.clone() };
+        let receiver = Receiver {
+            stream: receive,
+            buffer: BytesMut::new(),
+            limit: MAX_FRAME,
+            ended: false,
+            _peer: peer.clone(),
+        };
+        Self { sender, receiver }
     }
 
     /// See [`Sender::send`].
@@ -93,6 +100,7 @@ pub struct Sender {
     stream: SendStream,
     finished: bool,
     broken: bool,
+    _peer: Arc<Peer>,
 }
 
 impl Sender {
@@ -186,6 +194,7 @@ pub struct Receiver {
     buffer: BytesMut,
     limit: usize,
     ended: bool,
+    _peer: Arc<Peer>,
 }
 
 impl Receiver {

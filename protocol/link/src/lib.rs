@@ -14,8 +14,11 @@
 pub mod connection;
 pub mod endpoint;
 pub mod exchange;
+mod guard;
 pub mod identity;
+mod packet;
 pub mod pki;
+mod seal;
 mod socket;
 mod tls;
 

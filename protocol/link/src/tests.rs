@@ -10,6 +10,8 @@ use wire::{ALPN_ENROL, ALPN_MAIN};
 use crate::pki::{Authority, Key};
 use crate::*;
 
+mod junk;
+
 const SECOND: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(20);
 
@@ -301,17 +303,4 @@ async fn a_silent_peer_is_noticed() {
     let _near = near.unwrap();
     let error = tokio::time::timeout(LONG, far.unwrap().closed()).await.unwrap();
     assert!(error.to_string().contains("no sign of life"), "{error}");
-}
-
-#[tokio::test]
-async fn random_packets_do_not_disturb_a_server() {
-    let (near, far, server) = pair().await;
-    let socket = std::net::UdpSocket::bind(anywhere()).unwrap();
-    for size in [1usize, 20, 100, 1200, 1400] {
-        let noise: Vec<u8> = (0..size).map(|_| service::random::bytes::<1>()[0]).collect();
-        socket.send_to(&noise, server.address).unwrap();
-    }
-    let mut ours = near.open().await.unwrap();
-    ours.send(&5u64).await.unwrap();
-    assert_eq!(far.accept().await.unwrap().recv::<u64>().await.unwrap(), Some(5));
 }

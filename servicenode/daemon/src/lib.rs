@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use bmc::Bmcs;
-use link::{Credentials, Endpoint, pki};
+use link::{Credentials, Endpoint, Settings, pki};
 use service::{Clock, Drain, Health};
 use tokio::sync::{Semaphore, watch};
 use tracing::{info, warn};
@@ -111,8 +111,9 @@ impl ServiceNode {
             .context("no identity; use margay-sn join")?;
         let identity = credentials.identity()?;
         let alpns = [wire::ALPN_MAIN, wire::ALPN_ENROL];
-        let endpoint = Endpoint::server(config.listen, &credentials, &alpns)?;
         let (clock, health) = (Clock::Real, Health::new());
+        let settings = Settings { health: health.clone(), ..Settings::default() };
+        let endpoint = Endpoint::server_with(config.listen, &credentials, &alpns, settings)?;
         let mirror = Mirror::new();
         match mirror::load(&mirror, &file("mirror")) {
             Ok(true) => info!(revision = mirror.rack().revision().0, "serving from the kept mirror"),
