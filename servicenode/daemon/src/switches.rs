@@ -155,6 +155,7 @@ impl Switches {
         }
         let answers =
             all(asked.iter().map(|(row, _)| self.ask(row.clone(), &community, macs)).collect()).await;
+        self.count_junk();
         let told: Vec<Told<'_>> = asked
             .iter()
             .zip(&answers)
@@ -176,7 +177,7 @@ impl Switches {
         if known.row.as_ref() != Some(&row) {
             *known = Known { row: Some(row.clone()), repetitions: REPETITIONS, ..Known::default() };
         }
-        let now = Instant::now();
+        let (now, junk) = (Instant::now(), self.junk());
         let young = |at: Option<Instant>, age: Duration| at.is_some_and(|at| now.duration_since(at) < age);
         let holds = |map: &SwitchMap| macs.iter().any(|mac| map.ports_of(*mac).next().is_some());
         if let Some((at, reason)) = &known.failed
@@ -196,7 +197,7 @@ impl Switches {
                 Ok(Some(map)) => return Ok(map),
                 Ok(None) if fresh => return Ok(map),
                 Ok(None) => {}
-                Err(failed) => return Err(self.note(failed, &row, &mut known)),
+                Err(failed) => return Err(self.note(failed, &row, &mut known, junk)),
             }
         }
         let _turn = self.walks.acquire().await.map_err(|_| "the service node is stopping".to_owned())?;
@@ -223,12 +224,28 @@ impl Switches {
                 Failed::Says(format!("did not tell its whole table by SNMP within {limit:.0} s"))
             }
         };
-        Err(self.note(failed, &row, &mut known))
+        Err(self.note(failed, &row, &mut known, junk))
     }
 
-    /// Keeps the reason of a failure; it stays the same text while the failure stays the same.
-    fn note(&self, failed: Failed, row: &SwitchView, known: &mut Known) -> String {
-        let reason = failed.reason(row, self.timing.request * (RETRIES + 1));
+    /// Datagrams at our socket that are no SNMP, and those that answer no question that is open.
+    fn junk(&self) -> (u64, u64) {
+        let stats = self.transport.get().map(UdpTransport::stats);
+        stats.map_or((0, 0), |stats| (stats.malformed_datagrams, stats.discarded_datagrams))
+    }
+
+    fn count_junk(&self) {
+        let (malformed, unasked) = self.junk();
+        self.health.counter("snmp_dropped_malformed").set(malformed);
+        self.health.counter("snmp_dropped_unasked").set(unasked);
+    }
+
+    /// Keeps the reason of a failure; it stays the same text while the failure stays the same. `junk` is
+    /// what had come before the questions.
+    fn note(&self, failed: Failed, row: &SwitchView, known: &mut Known, junk: (u64, u64)) -> String {
+        let mut reason = failed.reason(row, self.timing.request * (RETRIES + 1));
+        if self.junk() != junk {
+            reason.push_str("; what came meanwhile was malformed or answered no question");
+        }
         if known.failed.as_ref().is_none_or(|(_, before)| *before != reason) {
             warn!(switch = %row.name, %reason, "switch");
         }

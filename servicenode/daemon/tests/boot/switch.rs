@@ -245,3 +245,61 @@ fn machine_that_comes_after_the_walk_is_asked_for_by_itself() {
     let count = |name: &str| health.all().into_iter().find(|(n, _)| n == name).map_or(0, |(_, v)| v);
     assert_eq!((count("snmp_walks"), count("snmp_single_questions")), (1, 1));
 }
+
+/// A question with its first byte of kind changed to that of an answer, and its request id to `id`.
+fn answered(question: &[u8], id: Option<[u8; 4]>) -> Vec<u8> {
+    let mut answer = question.to_vec();
+    // The community ends where the question begins; both have short lengths.
+    let kind = 5 + 2 + usize::from(question[6]);
+    answer[kind] = 0xa2;
+    if let Some(id) = id {
+        let length = usize::from(question[kind + 3]);
+        answer[kind + 4..kind + 4 + length].copy_from_slice(&id[..length]);
+    }
+    answer
+}
+
+/// What is found where so many questions are answered like this, and two counters.
+fn ask_a_liar(questions: usize, lies: fn(&[u8]) -> Vec<Vec<u8>>) -> (Evidence, u64, u64) {
+    let health = Health::new();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let row = SwitchView { address, ..switch("2c", "", "", "", "") };
+    let switches = Switches::new(timing(), Clock::Real, health.clone(), None);
+    let liar = std::thread::spawn(move || {
+        let mut question = [0; 1_500];
+        for _ in 0..questions {
+            let (length, from) = socket.recv_from(&mut question).unwrap();
+            for lie in lies(&question[..length]) {
+                socket.send_to(&lie, from).unwrap();
+            }
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let found = runtime.block_on(switches.port_of(&world(row), &[Mac::parse(NODE_MAC).unwrap()]));
+    liar.join().unwrap();
+    let count = |name: &str| health.all().into_iter().find(|(n, _)| n == name).map_or(0, |(_, v)| v);
+    assert_eq!(count("snmp_failures"), 1);
+    (found, count("snmp_dropped_malformed"), count("snmp_dropped_unasked"))
+}
+
+#[test]
+fn what_is_no_snmp_or_answers_no_question_is_counted_and_said() {
+    // The first question and its two repetitions.
+    let (found, malformed, unasked) = ask_a_liar(3, |question| {
+        let cut = &answered(question, None)[..question.len() - 1];
+        let other = answered(question, Some([1, 2, 3, 4]));
+        vec![Vec::new(), vec![0x30; 30], vec![0x30; 60_000], cut.to_vec(), other]
+    });
+    assert!(found.node.is_empty(), "{found:?}");
+    assert!(found.reason.contains("did not answer SNMP"), "{}", found.reason);
+    assert!(found.reason.contains("malformed or answered no question"), "{}", found.reason);
+    assert_eq!((malformed, unasked), (12, 3));
+}
+
+#[test]
+fn an_answer_that_says_the_question_again_is_named_as_wrong() {
+    let (found, malformed, unasked) = ask_a_liar(1, |question| vec![answered(question, None)]);
+    assert!(found.node.is_empty() && found.reason.contains("answers wrongly"), "{found:?}");
+    assert_eq!((malformed, unasked), (0, 0));
+}
