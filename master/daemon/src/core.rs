@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 use wire::ids::RequestId;
 
 use crate::actions::Actions;
+use crate::adapters::Claims;
 use crate::audit::Questions;
 use crate::config::Config;
 use crate::forward::ToLeader;
@@ -52,6 +53,8 @@ pub struct Parts {
     pub stages: Stages,
     /// Nodes that are acted on.
     pub locks: Locks,
+    /// Waits for adapters that this master sees to.
+    pub claims: Claims,
     /// Plain questions that were asked.
     pub questions: Questions,
     /// The way to the leader, for clients that reach this member.

@@ -113,6 +113,7 @@ impl Master {
             racks: racks::Racks::default(),
             stages: stages::Stages::default(),
             locks: locks::Locks::default(),
+            claims: adapters::Claims::default(),
             questions: audit::Questions::default(),
             to_leader: forward::ToLeader::default(),
             config,

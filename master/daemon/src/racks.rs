@@ -148,14 +148,20 @@ impl Racks {
         self.sessions().values().flat_map(|session| session.agents()).collect()
     }
 
-    /// Waits until the service nodes of these nodes have found this master, or had the time to.
+    /// Waits until all service nodes of these nodes have found this master, or had the time to: only then it
+    /// is known whose agents are connected.
     pub async fn settled(&self, nodes: &[String]) {
         let Some(core) = self.core() else { return };
-        let lists: BTreeSet<Vec<String>> =
-            core.read(|state| nodes.iter().map(|node| state::view::servicenodes_of(state, node)).collect());
-        for list in lists {
-            arrivals::settled(&core, &list).await;
+        for list in lists(&core, nodes) {
+            arrivals::complete(&core, &list).await;
         }
+    }
+
+    /// Waits until each of these nodes has a service node here again, at most so long.
+    pub async fn back(&self, nodes: &[String], patience: Duration) {
+        let Some(core) = self.core() else { return };
+        let lists = lists(&core, nodes);
+        arrivals::back(&core, &lists, patience).await;
     }
 
     fn core(&self) -> Option<Core> {
@@ -194,6 +200,11 @@ impl Racks {
     fn time(&self) -> &time::ClusterTime {
         &self.0.time
     }
+}
+
+/// The service nodes of these nodes, each list once.
+fn lists(core: &Core, nodes: &[String]) -> BTreeSet<Vec<String>> {
+    core.read(|state| nodes.iter().map(|node| state::view::servicenodes_of(state, node)).collect())
 }
 
 /// Waits until this master no longer leads.

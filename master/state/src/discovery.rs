@@ -89,6 +89,8 @@ pub enum RackEvent {
         /// SHA-256 of its public key, hexadecimal.
         fingerprint: String,
     },
+    /// As `Open`; nodes may be rebooted though they run.
+    OpenByForce(waits::Open),
 }
 
 /// A machine's request, with what the leader adds.
@@ -240,8 +242,9 @@ pub fn decide(tables: &dyn Tables, event: &RackEvent, times: Times) -> Verdict {
             report::report(tables, rack, node, report, *at, times)
         }
         RackEvent::Audit { who, what } => Verdict::refused(who, what, Outcome::Stored),
-        RackEvent::Open(open) => waits::open(tables, open, times),
-        RackEvent::Arm { nodes } => waits::arm(tables, nodes),
+        RackEvent::Open(open) => waits::open(tables, open, false, times),
+        RackEvent::OpenByForce(open) => waits::open(tables, open, true, times),
+        RackEvent::Arm { nodes } => waits::arm(tables, nodes, times),
         RackEvent::Close { nodes, end, request, text } => {
             waits::close(tables, nodes, *end, *request, text, times)
         }

@@ -132,6 +132,17 @@ impl Sender {
         self.write(&bytes).await
     }
 
+    /// Sends a part of what `wire::frame::frame` made; the other side sees a message when it has it all.
+    ///
+    /// # Cancellation
+    /// As [`Sender::send`].
+    ///
+    /// # Errors
+    /// As [`Sender::send`].
+    pub async fn send_part(&mut self, part: &[u8]) -> Result<(), LinkError> {
+        self.write(part).await
+    }
+
     async fn write(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
         if self.broken || self.finished {
             return Err(LinkError::Broken);

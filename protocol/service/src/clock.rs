@@ -1,5 +1,6 @@
 //! The clock: the real one, or one that a test moves by hand.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -30,7 +31,7 @@ impl Clock {
     pub fn unix(&self) -> u64 {
         match self {
             Self::Real => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            Self::Manual(manual) => manual.unix + manual.passed().as_secs(),
+            Self::Manual(manual) => manual.unix.load(Ordering::Relaxed) + manual.passed().as_secs(),
         }
     }
 
@@ -56,7 +57,7 @@ impl Clock {
 #[derive(Debug, Clone)]
 pub struct Manual {
     start: Instant,
-    unix: u64,
+    unix: Arc<AtomicU64>,
     moved: Arc<Mutex<watch::Sender<Duration>>>,
 }
 
@@ -64,7 +65,13 @@ impl Manual {
     /// A clock that shows `unix` seconds since 1970 and stands still.
     #[must_use]
     pub fn new(unix: u64) -> Self {
-        Self { start: Instant::now(), unix, moved: Arc::new(Mutex::new(watch::Sender::new(Duration::ZERO))) }
+        let moved = Arc::new(Mutex::new(watch::Sender::new(Duration::ZERO)));
+        Self { start: Instant::now(), unix: Arc::new(AtomicU64::new(unix)), moved }
+    }
+
+    /// Somebody sets the date: the time of day jumps ahead, and no deadline comes nearer.
+    pub fn jump(&self, by: Duration) {
+        self.unix.fetch_add(by.as_secs(), Ordering::Relaxed);
     }
 
     /// Moves the clock and wakes whoever has slept long enough.
@@ -96,6 +103,9 @@ mod tests {
         manual.advance(Duration::from_secs(1));
         sleeper.await;
         assert_eq!(clock.unix(), 1_060);
+        let now = clock.now();
+        manual.jump(Duration::from_secs(3_600));
+        assert_eq!((clock.unix(), clock.now()), (4_660, now));
     }
 
     #[test]

@@ -26,10 +26,13 @@ impl Client {
 
     /// Sends a request that may have been sent before.
     pub async fn resume(cluster: &Cluster, line: &str, request: RequestId) -> Self {
+        Self::of(cluster, &cluster.admin(), line, request).await
+    }
+
+    /// Somebody's request.
+    pub async fn of(cluster: &Cluster, user: &link::Credentials, line: &str, request: RequestId) -> Self {
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-        let admin = cluster.admin();
-        let connection =
-            endpoint.dial(cluster.address(), &admin, wire::ALPN_MAIN, Role::Master).await.unwrap();
+        let connection = endpoint.dial(cluster.address(), user, wire::ALPN_MAIN, Role::Master).await.unwrap();
         let mut exchange = connection.open().await.unwrap();
         let mut words = line.split_whitespace().map(str::to_owned);
         let run = Run {

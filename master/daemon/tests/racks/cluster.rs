@@ -16,11 +16,22 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 pub struct Cluster {
     dir: tempfile::TempDir,
     master: Option<Master>,
+    clock: service::Clock,
 }
 
 impl Cluster {
     /// A master with these nodes; `name@rack` belongs to one service node, others to every one.
     pub async fn new(nodes: &[&str]) -> Self {
+        Self::with_clock(nodes, service::Clock::Real).await
+    }
+
+    /// The same with a clock that stands still until the test moves it.
+    pub async fn standing(nodes: &[&str]) -> (Self, service::clock::Manual) {
+        let manual = service::clock::Manual::new(service::Clock::Real.unix());
+        (Self::with_clock(nodes, service::Clock::Manual(manual.clone())).await, manual)
+    }
+
+    async fn with_clock(nodes: &[&str], clock: service::Clock) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let init = Init {
             dir: Some(dir.path().to_path_buf()),
@@ -34,7 +45,7 @@ impl Cluster {
             no_networks: true,
         };
         master::init::init(&init).unwrap();
-        let mut cluster = Self { dir, master: None };
+        let mut cluster = Self { dir, master: None, clock };
         cluster.start().await;
         let mut rows = Vec::new();
         for node in nodes {
@@ -52,7 +63,11 @@ impl Cluster {
     pub async fn start(&mut self) {
         let config = Config::read(&self.path("m1/margayd.toml")).unwrap();
         // The folder goes away at the end of a test, perhaps before the database is closed.
-        let surroundings = Surroundings { on_fault: storage::OnFault::Report, ..Surroundings::default() };
+        let surroundings = Surroundings {
+            clock: self.clock.clone(),
+            on_fault: storage::OnFault::Report,
+            ..Surroundings::default()
+        };
         let mut spawned = None;
         // A socket of the master before may be held until its last connection is gone.
         until(|| {
@@ -109,11 +124,21 @@ impl Cluster {
         denied.map(|row| column(row, "args").to_owned()).collect()
     }
 
-    /// A row of taskstate.
+    /// The state of a row of taskstate.
     pub fn task(&self, node: &str) -> String {
+        self.wait(node, "state")
+    }
+
+    /// A column of a row of taskstate.
+    pub fn wait(&self, node: &str, name: &str) -> String {
         use state::view::{Tables, column};
         let row = self.core().read(|state| state.row("taskstate", &[node, "getadapter"]));
-        row.map(|row| column(&row, "state").to_owned()).unwrap_or_default()
+        row.map(|row| column(&row, name).to_owned()).unwrap_or_default()
+    }
+
+    /// How many requests wait at a node.
+    pub fn waiters(&self, node: &str) -> usize {
+        self.wait(node, "request").split_whitespace().count()
     }
 
     /// Expects a service node with this token.

@@ -10,20 +10,20 @@ use crate::client::{Client, id};
 use crate::cluster::{Cluster, until};
 use crate::rack::{Rack, adapter};
 
-const LINE: &str =
+pub const LINE: &str =
     "[0]->eno1!mac=02:00:00:00:00:01|pci=/pci0000:00/0000:00:03.0|vendor=Red Hat|model=Virtio|linkstate=UP";
-const STORED: &str = "eno1!mac=02:00:00:00:00:01 linkstate=UP pci=/pci0000:00/0000:00:03.0";
+pub const STORED: &str = "eno1!mac=02:00:00:00:00:01 linkstate=UP pci=/pci0000:00/0000:00:03.0";
 
-fn result(node: &str) -> String {
+pub fn result(node: &str) -> String {
     format!("[{node}] scan successfully below is result:\n{node}:{LINE}\n")
 }
 
-fn booting(node: &str) -> String {
+pub fn booting(node: &str) -> String {
     format!("{node}: Booting into genesis, this could take several minutes...\n")
 }
 
 /// A cluster with one rack.
-async fn rack(nodes: &[&str]) -> (Cluster, Rack) {
+pub async fn rack(nodes: &[&str]) -> (Cluster, Rack) {
     let cluster = Cluster::new(nodes).await;
     let rack = Rack::new(&cluster, "sn1").await;
     until(|| cluster.core().racks.status().len() == 1).await;
@@ -31,7 +31,7 @@ async fn rack(nodes: &[&str]) -> (Cluster, Rack) {
 }
 
 /// A client whose nodes have been sent into the discovery image.
-async fn waiting(cluster: &Cluster, rack: &Rack, line: &str, nodes: &[&str]) -> Client {
+pub async fn waiting(cluster: &Cluster, rack: &Rack, line: &str, nodes: &[&str]) -> Client {
     let client = Client::start(cluster, line).await;
     until(|| nodes.iter().all(|node| rack.boots(node) > 0 && cluster.task(node) == "waiting")).await;
     client
@@ -95,12 +95,7 @@ async fn a_second_request_joins_whatever_its_options_and_overlap() {
     let (cluster, rack) = rack(&["n1", "n2", "n3"]).await;
     let mut first = waiting(&cluster, &rack, "getadapter n1-n2", &["n1", "n2"]).await;
     let mut second = waiting(&cluster, &rack, "getadapter n2-n3 -f", &["n3"]).await;
-    let both = || {
-        use state::view::{Tables, column};
-        let row = cluster.core().read(|state| state.row("taskstate", &["n2", "getadapter"]).unwrap());
-        column(&row, "request").split(' ').count() == 2
-    };
-    until(both).await;
+    until(|| cluster.waiters("n2") == 2).await;
     for node in ["n1", "n2", "n3"] {
         rack.answer(node).await;
     }
@@ -213,7 +208,11 @@ async fn a_client_that_dies_cancels_nothing_and_one_that_comes_back_gets_the_res
     until(|| rack.boots("n1") == 1).await;
     client.kill();
     rack.answer("n1").await;
-    assert_eq!(cluster.task("n1"), "done");
+    assert_eq!(
+        (cluster.task("n1").as_str(), cluster.text("n1", "nics.nicsadapter").as_str()),
+        ("done", STORED)
+    );
+    until(|| cluster.core().actions.running().is_empty()).await;
     let mut client = Client::resume(&cluster, "getadapter n1", request).await;
     assert_eq!(client.finish().await, 0);
     assert_eq!((client.out.as_str(), rack.boots("n1")), ((booting("n1") + &result("n1")).as_str(), 1));
@@ -224,15 +223,10 @@ async fn a_cancel_ends_only_the_own_wait_and_the_answer_is_stored_all_the_same()
     let (cluster, rack) = rack(&["n1"]).await;
     let mut first = waiting(&cluster, &rack, "getadapter n1", &["n1"]).await;
     let mut second = Client::start(&cluster, "getadapter n1").await;
-    let waiters = || {
-        use state::view::{Tables, column};
-        let row = cluster.core().read(|state| state.row("taskstate", &["n1", "getadapter"]).unwrap());
-        column(&row, "request").split(' ').filter(|id| !id.is_empty()).count()
-    };
-    until(|| waiters() == 2).await;
+    until(|| cluster.waiters("n1") == 2).await;
     first.cancel().await;
     assert_ne!(first.finish().await, 0);
-    until(|| waiters() == 1).await;
+    until(|| cluster.waiters("n1") == 1).await;
     assert_eq!(cluster.task("n1"), "waiting");
     second.cancel().await;
     assert_ne!(second.finish().await, 0);
@@ -272,6 +266,8 @@ async fn a_thousand_answers_at_once_are_a_few_entries_and_none_is_lost() {
     let entries = cluster.core().group.status().borrow().applied - before;
     assert_eq!(client.finish().await, 0);
     assert_eq!(client.out.lines().filter(|line| line.contains(LINE)).count(), 1000);
+    assert_eq!(client.err, "");
+    assert!(names.iter().all(|name| cluster.text(name, "nics.nicsadapter") == STORED));
     assert!(entries < 200, "{entries} entries");
     assert!(names.iter().all(|name| rack.boots(name) == 1));
 }
@@ -291,9 +287,11 @@ async fn the_only_master_restarts_while_three_clients_wait_and_each_gets_its_ans
     until(|| ["n1", "n2", "n3"].iter().all(|node| rack.boots(node) == 1)).await;
     rack.answer("n3").await;
     assert_eq!(clients.pop().unwrap().finish().await, 0);
+    let deadline = cluster.wait("n1", "deadline");
     cluster.stop().await;
     cluster.start().await;
-    let again = Rack::connect(&cluster, &credentials, 0, &[]).await;
+    assert_eq!((cluster.task("n1").as_str(), cluster.wait("n1", "deadline")), ("waiting", deadline));
+    let again = rack.again(&cluster, &credentials).await;
     let mut clients = Vec::new();
     for (line, request) in lines.iter().zip(requests) {
         clients.push(Client::resume(&cluster, line, request).await);
@@ -308,7 +306,7 @@ async fn the_only_master_restarts_while_three_clients_wait_and_each_gets_its_ans
             assert!(client.out.contains(&format!("{node}:[0]->eno1!mac=")), "{}", client.out);
         }
     }
-    assert!(again.asked().is_empty(), "nobody is booted again: {:?}", again.asked());
+    assert_eq!(["n1", "n2", "n3"].map(|node| again.boots(node)), [1; 3], "nobody is booted again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -358,6 +356,9 @@ async fn the_seeds_adapters_are_shown_by_every_command_that_shows_them() {
     ];
     rack.node("n1", Report::Adapters(cards)).await;
     assert_eq!(client.finish().await, 0);
+    let shown =
+        "n1:[0]->enp12s0f1!mac=34:40:b5:be:6a:84|pci=/pci0000:00/0000:00:01.0/0000:0c:00.1|linkstate=DOWN\n";
+    assert!(client.out.contains(shown), "{}", client.out);
     let first = "mac=34:40:b5:be:6a:84 linkstate=DOWN pci=/pci0000:00/0000:00:01.0/0000:0c:00.1";
     let second = format!("mac=36:40:b5:bf:44:33 linkstate=UP pci={usb}");
     let (out, ..) = Client::run(&cluster, "tabdump nics").await;
@@ -365,6 +366,13 @@ async fn the_seeds_adapters_are_shown_by_every_command_that_shows_them() {
     let (out, ..) = Client::run(&cluster, "lsdef n1 -i nicsadapter").await;
     assert!(out.contains(&format!("    nicsadapter.enp12s0f1={first}\n")), "{out}");
     assert!(out.contains(&format!("    nicsadapter.enp0s29u1u1u5={second}\n")), "{out}");
+    // As an admin wrote it, its attributes in another order.
+    let seed = "enp12s0f1!pci=/pci0000:00/0000:00:01.0/0000:0c:00.1 mac=34:40:b5:be:6a:84 linkstate=DOWN";
+    cluster.set("nics", &["n1"], &[("nicsadapter", seed)]).await;
+    let (out, ..) = Client::run(&cluster, "getadapter n1").await;
+    assert!(out.contains(shown), "{out}");
+    let (out, ..) = Client::run(&cluster, "tabdump nics").await;
+    assert!(out.contains(&format!("\"{seed}\"")), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! simulated client runs commands.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod answers;
 mod client;
 mod cluster;
 mod getadapter;
@@ -9,3 +10,4 @@ mod identity;
 mod mirror;
 mod orders;
 mod rack;
+mod resumed;

@@ -12,7 +12,7 @@ use wire::op::{Event, Fault, NodeEvent, NodeOp, NodeReply};
 use wire::rack::{Down, FanOutEvent, FanOutInput, FromRack, RackAnswer, RackHello, RackReport, ToRack, Up};
 use wire::view::ViewUpdate;
 
-use crate::cluster::{Cluster, LIMIT};
+use crate::cluster::{Cluster, LIMIT, until};
 
 /// How nodes behave.
 #[derive(Default)]
@@ -21,7 +21,11 @@ pub struct Nodes {
     pub on: Vec<String>,
     /// Nodes whose BMC does not answer.
     pub dead: Vec<String>,
-    /// Adapters that connected agents tell.
+    /// Nodes whose orders wait as long as they are listed here.
+    pub held: Vec<String>,
+    /// Nodes that the order to boot never reaches, nor an answer to it its sender.
+    pub deaf: Vec<String>,
+    /// Adapters that connected agents tell, by node.
     pub adapters: BTreeMap<String, Vec<Adapter>>,
     /// What was asked, `op node`.
     pub asked: Vec<String>,
@@ -42,6 +46,22 @@ impl Rack {
     }
 
     pub async fn connect(cluster: &Cluster, credentials: &Credentials, mirror: u64, agents: &[&str]) -> Self {
+        Self::connect_with(cluster, credentials, mirror, agents, Arc::default()).await
+    }
+
+    /// The same service node comes again; its machines are as they were.
+    pub async fn again(&self, cluster: &Cluster, credentials: &Credentials) -> Self {
+        Self::connect_with(cluster, credentials, 0, &[], self.nodes.clone()).await
+    }
+
+    /// A service node whose machines are already in some state.
+    pub async fn connect_with(
+        cluster: &Cluster,
+        credentials: &Credentials,
+        mirror: u64,
+        agents: &[&str],
+        nodes: Arc<Mutex<Nodes>>,
+    ) -> Self {
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let connection =
             endpoint.dial(cluster.address(), credentials, wire::ALPN_MAIN, Role::Master).await.unwrap();
@@ -63,7 +83,6 @@ impl Rack {
                 }
             }
         });
-        let nodes = Arc::new(Mutex::new(Nodes::default()));
         let (orders, behave) = (connection.clone(), nodes.clone());
         tokio::spawn(async move {
             while let Ok(exchange) = orders.accept().await {
@@ -108,6 +127,22 @@ impl Rack {
     /// An answer with one adapter.
     pub async fn answer(&self, node: &str) -> RackAnswer {
         self.node(node, Report::Adapters(vec![adapter("eno1")])).await
+    }
+
+    /// An answer whose bytes come one at a time.
+    pub async fn dribble(&self, node: &str, adapters: Vec<Adapter>) -> RackAnswer {
+        let report = RackReport::Node {
+            node: node.into(),
+            report: Report::Adapters(adapters),
+            at: service::Clock::Real.unix(),
+        };
+        let mut exchange = self.connection.open().await.unwrap();
+        for byte in wire::frame::frame(&FromRack::Report(report)).unwrap() {
+            exchange.sender.send_part(&[byte]).await.unwrap();
+            // Gives the connection the time to send it off.
+            tokio::task::yield_now().await;
+        }
+        exchange.expect(LIMIT).await.unwrap()
     }
 
     pub async fn agents(&mut self, up: &[&str], down: &[&str]) {
@@ -165,7 +200,14 @@ async fn order(mut exchange: Exchange, nodes: Arc<Mutex<Nodes>>) {
                 sender.send(&event).await.unwrap();
                 Some(Event::Exit(0))
             }
-            op => simple(op, &node, &nodes),
+            op => {
+                let event = simple(op, &node, &nodes);
+                until(|| !nodes.lock().unwrap().held.contains(&node)).await;
+                if matches!(op, NodeOp::BootGenesis) && nodes.lock().unwrap().deaf.contains(&node) {
+                    return std::future::pending().await;
+                }
+                event
+            }
         };
         if let Some(event) = event
             && sender.send(&FanOutEvent::Node(NodeEvent { node, event })).await.is_err()
@@ -193,7 +235,13 @@ fn simple(op: &NodeOp, node: &str, nodes: &Mutex<Nodes>) -> Option<Event> {
     let on = nodes.on.iter().any(|name| name == node);
     Some(match op {
         NodeOp::PowerStat => Event::Reply(NodeReply::Text(if on { "on" } else { "off" }.into())),
-        NodeOp::BootGenesis => Event::Reply(NodeReply::Done),
+        NodeOp::BootGenesis if nodes.deaf.iter().any(|name| name == node) => Event::Exit(0),
+        NodeOp::BootGenesis => {
+            if !on {
+                nodes.on.push(node.to_owned());
+            }
+            Event::Reply(NodeReply::Done)
+        }
         NodeOp::Adapters => match nodes.adapters.get(node) {
             Some(adapters) => Event::Reply(NodeReply::Adapters(adapters.clone())),
             None => Event::Failed { fault: Fault::Unreachable, text: "no agent is connected".into() },

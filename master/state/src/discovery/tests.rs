@@ -4,7 +4,7 @@ use wire::hardware::{Adapter, BmcInBand, Hardware, LinkState};
 use wire::ids::{ActionId, RequestId};
 use wire::rack::{Enrol, Evidence, TokenProof};
 
-use super::waits::{End, Open, Opened};
+use super::waits::{End, Open, Opened, Past, Stage};
 use super::*;
 use crate::view::column;
 use crate::view::fake::Fake;
@@ -410,6 +410,10 @@ fn adapters() -> Report {
     Report::Adapters(vec![card])
 }
 
+fn stage(tables: &Fake, node: &str) -> Stage {
+    waits::stage(&tables.row("taskstate", &[node, waits::COMMAND]).unwrap())
+}
+
 fn state(tables: &Fake, node: &str) -> String {
     tables
         .row("taskstate", &[node, waits::COMMAND])
@@ -423,11 +427,11 @@ fn a_second_request_joins_and_one_answer_ends_both_waits() {
     assert_eq!(open(&mut tables, 1, &["n1", "n2", "n9"], 0), [Opened::First, Opened::First, Opened::Gone]);
     assert_eq!(open(&mut tables, 2, &["n1"], 0), [Opened::Joined]);
     assert_eq!(open(&mut tables, 2, &["n1"], 0), [Opened::Joined], "sent again it is the same request");
-    let again = open(&mut tables, 1, &["n1"], 0);
-    assert_eq!(again, [Opened::First], "its master may have died before it sent anything");
+    assert_eq!(open(&mut tables, 1, &["n1"], 0), [Opened::Joined], "also of the first one");
+    assert_eq!(stage(&tables, "n1"), Stage::Opened { force: false });
     run(&mut tables, RackEvent::Arm { nodes: vec!["n1".into(), "n2".into()] }, 0);
-    let again = open(&mut tables, 1, &["n1"], 0);
-    assert_eq!(again, [Opened::Joined], "once something is sent, never again");
+    assert_eq!(stage(&tables, "n1"), Stage::Ordered);
+    assert_eq!(cell(&tables, "n1", "nodelist", "status"), "powering-on");
     assert_eq!(tables.rows("taskstate").len(), 2, "one row a node");
     let verdict = report(&mut tables, "sn1", "n1", adapters());
     let Notice::Adapters { node, lines, stored } = &verdict.notices[0] else { panic!("no notice") };
@@ -441,6 +445,49 @@ fn a_second_request_joins_and_one_answer_ends_both_waits() {
     );
     assert_eq!(open(&mut tables, 3, &["n1"], 0), [Opened::First], "a new request asks again");
     assert_eq!(column(&tables.row("taskstate", &["n1", waits::COMMAND]).unwrap(), "attempt"), "2");
+}
+
+#[test]
+fn a_row_remembers_how_the_requests_of_earlier_waits_ended() {
+    let mut tables = cluster();
+    open(&mut tables, 1, &["n1"], 0);
+    report(&mut tables, "sn1", "n1", adapters());
+    open(&mut tables, 2, &["n1"], 0);
+    assert_eq!(open(&mut tables, 1, &["n1"], 0), [Opened::Done], "another request waits there now");
+    run(&mut tables, RackEvent::Sweep { keep: 10_000 }, 3_000);
+    open(&mut tables, 3, &["n1"], 3_000);
+    let row = tables.row("taskstate", &["n1", waits::COMMAND]).unwrap();
+    let pasts = [1, 2, 3, 4].map(|sequence| waits::past(&row, id(sequence)));
+    assert_eq!(pasts, [Past::Done, Past::Ended(End::Timeout), Past::Waits, Past::Unknown]);
+    for sequence in 4..200 {
+        report(&mut tables, "sn1", "n1", adapters());
+        open(&mut tables, sequence, &["n1"], 3_000);
+    }
+    let row = tables.row("taskstate", &["n1", waits::COMMAND]).unwrap();
+    assert_eq!((waits::past(&row, id(1)), waits::past(&row, id(198))), (Past::Unknown, Past::Done));
+    assert!(column(&row, "earlier").len() < 2_000, "bounded");
+}
+
+#[test]
+fn who_may_reboot_is_in_the_row_until_the_boot_is_ordered() {
+    let mut tables = cluster();
+    let by_force = |sequence| {
+        RackEvent::OpenByForce(Open {
+            request: id(sequence),
+            action: ActionId(sequence),
+            nodes: vec!["n1".into()],
+            timeout: 3_000,
+        })
+    };
+    open(&mut tables, 1, &["n1"], 0);
+    run(&mut tables, by_force(2), 0);
+    assert_eq!(stage(&tables, "n1"), Stage::Opened { force: true }, "who joins may allow it");
+    run(&mut tables, RackEvent::Arm { nodes: vec!["n1".into()] }, 0);
+    run(&mut tables, by_force(3), 0);
+    assert_eq!(stage(&tables, "n1"), Stage::Ordered, "nothing is ordered twice");
+    report(&mut tables, "sn1", "n1", adapters());
+    run(&mut tables, by_force(4), 0);
+    assert_eq!(stage(&tables, "n1"), Stage::Opened { force: true });
 }
 
 #[test]

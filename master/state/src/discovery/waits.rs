@@ -6,7 +6,7 @@
 use wire::ids::{ActionId, RequestId};
 use wire::{Decode, Encode};
 
-use super::{Notice, Outcome, Times, Verdict, Write, chain};
+use super::{Notice, Outcome, Times, Verdict, Write, chain, report};
 use crate::apply::State;
 use crate::view::{Row, Tables, column};
 
@@ -26,6 +26,10 @@ pub const KEEP: u64 = 24 * 3600;
 const ASIDE: &str = "boot:";
 /// Mark in `reserve` of a node that was booted without a change of its boot state.
 const SENT: &str = "sent";
+/// Mark in `reserve` of a node that nothing was ordered for yet, and that may be rebooted though it runs.
+const FORCE: &str = "force";
+/// Requests of earlier waits whose end a row remembers.
+const EARLIER: usize = 64;
 
 /// A request begins to wait.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -88,6 +92,56 @@ impl End {
     }
 }
 
+/// What was done so far to make a node answer, as its row says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Nothing yet.
+    Opened {
+        /// It may be rebooted though it runs.
+        force: bool,
+    },
+    /// Its boot was ordered, or is about to be: it is never judged anew.
+    Ordered,
+}
+
+/// The stage of a row that waits.
+#[must_use]
+pub fn stage(row: &Row) -> Stage {
+    match column(row, "reserve") {
+        "" => Stage::Opened { force: false },
+        FORCE => Stage::Opened { force: true },
+        _ => Stage::Ordered,
+    }
+}
+
+/// What a row says of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Past {
+    /// Nothing.
+    Unknown,
+    /// It waits.
+    Waits,
+    /// It was answered.
+    Done,
+    /// Its wait ended without an answer.
+    Ended(End),
+}
+
+/// What a row says of a request, also when other requests have opened the row anew since.
+#[must_use]
+pub fn past(row: &Row, request: RequestId) -> Past {
+    let of_word = |word: &str| match word {
+        "done" => Past::Done,
+        word => Past::Ended(End::from_word(word)),
+    };
+    if requests(row).contains(&request) {
+        return if is_waiting(row) { Past::Waits } else { of_word(column(row, "state")) };
+    }
+    let earlier = column(row, "earlier").split(' ').filter_map(|one| one.split_once('='));
+    let mut own = earlier.filter(|(id, _)| id.parse() == Ok(request));
+    own.next_back().map_or(Past::Unknown, |(_, word)| of_word(word))
+}
+
 /// The requests that wait, or waited, in a row.
 #[must_use]
 pub fn requests(row: &Row) -> Vec<RequestId> {
@@ -131,45 +185,52 @@ fn joined(requests: &[RequestId]) -> String {
     requests.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn open(tables: &dyn Tables, open: &Open, times: Times) -> Verdict {
+pub(super) fn open(tables: &dyn Tables, open: &Open, force: bool, times: Times) -> Verdict {
     let mut writes = Vec::new();
     let mut answers = Vec::new();
     let mut seen = std::collections::BTreeSet::new();
     for node in open.nodes.iter().filter(|node| seen.insert(node.as_str())) {
-        let (opened, write) = open_one(tables, node, open, times);
-        writes.extend(write);
+        let (opened, values) = open_one(tables, node, open, force, times);
+        writes.extend((!values.is_empty()).then(|| set(node, values)));
         answers.push((node.clone(), opened));
     }
     Verdict::new(Outcome::Opened(answers), writes)
 }
 
-fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Opened, Option<Write>) {
+fn open_one(
+    tables: &dyn Tables,
+    node: &str,
+    open: &Open,
+    force: bool,
+    times: Times,
+) -> (Opened, Vec<(&'static str, String)>) {
     if !tables.is_node(node) {
-        return (Opened::Gone, None);
+        return (Opened::Gone, Vec::new());
     }
     let old = row(tables, node).unwrap_or_default();
-    let mut waiting = requests(&old);
-    let known = waiting.contains(&open.request);
+    match past(&old, open.request) {
+        Past::Done => return (Opened::Done, Vec::new()),
+        Past::Ended(end) => return (Opened::Ended(end), Vec::new()),
+        Past::Waits => return (Opened::Joined, Vec::new()),
+        Past::Unknown => {}
+    }
     if is_waiting(&old) {
-        if known {
-            // Its master may have died before anything was sent to the node.
-            let own = waiting.first() == Some(&open.request) && column(&old, "reserve").is_empty();
-            return (if own { Opened::First } else { Opened::Joined }, None);
-        }
+        let mut waiting = requests(&old);
         if waiting.len() >= ROOM {
-            return (Opened::Full, None);
+            return (Opened::Full, Vec::new());
         }
         waiting.push(open.request);
-        return (Opened::Joined, Some(set(node, vec![("request", joined(&waiting))])));
-    }
-    if known {
-        return (ended(&old).map_or(Opened::Done, Opened::Ended), None);
+        let mut values = vec![("request", joined(&waiting))];
+        if force && stage(&old) == (Stage::Opened { force: false }) {
+            values.push(("reserve", FORCE.to_owned()));
+        }
+        return (Opened::Joined, values);
     }
     let attempt = column(&old, "attempt").parse::<u64>().unwrap_or(0) + 1;
     let values = vec![
         ("state", WAITING.to_owned()),
         ("pid", open.action.to_string()),
-        ("reserve", String::new()),
+        ("reserve", if force { FORCE.to_owned() } else { String::new() }),
         ("request", open.request.to_string()),
         ("action", open.action.to_string()),
         ("attempt", attempt.to_string()),
@@ -177,19 +238,31 @@ fn open_one(tables: &dyn Tables, node: &str, open: &Open, times: Times) -> (Open
         ("opened", times.revision.to_string()),
         ("digest", String::new()),
         ("text", String::new()),
+        ("earlier", earlier(&old)),
     ];
-    (Opened::First, Some(set(node, values)))
+    (Opened::First, values)
 }
 
-/// Puts the boot state of waiting nodes aside, so that they stay in the discovery image until they answered.
-pub(super) fn arm(tables: &dyn Tables, nodes: &[String]) -> Verdict {
+/// The ends of the requests that a row knows, the oldest forgotten where they are too many.
+fn earlier(row: &Row) -> String {
+    let state = column(row, "state");
+    let ended = requests(row).into_iter().map(|request| format!("{request}={state}"));
+    let mut all: Vec<String> = column(row, "earlier").split_whitespace().map(str::to_owned).collect();
+    all.extend(ended);
+    all.split_off(all.len().saturating_sub(EARLIER)).join(" ")
+}
+
+/// Writes down that nodes are about to be sent into the discovery image. Their boot state is put aside, so
+/// that they stay there until they answered.
+pub(super) fn arm(tables: &dyn Tables, nodes: &[String], times: Times) -> Verdict {
     let mut writes = Vec::new();
     for node in nodes {
         let Some(row) = row(tables, node).filter(is_waiting) else { continue };
-        let state = tables.attribute(node, "chain", "currstate");
-        if !column(&row, "reserve").is_empty() {
+        if stage(&row) == Stage::Ordered {
             continue;
         }
+        writes.extend(report::status(tables, node, "powering-on", times.wall));
+        let state = tables.attribute(node, "chain", "currstate");
         if chain::is_genesis(&state) {
             writes.push(set(node, vec![("reserve", SENT.to_owned())]));
             continue;
