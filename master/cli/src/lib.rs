@@ -3,9 +3,11 @@
 //! Knows no command and parses no argument of one. A lost master is looked for again; the request keeps
 //! its id, so it is executed once.
 
+pub mod completion;
 pub mod config;
 pub mod connect;
 pub mod editor;
+pub mod layout;
 pub mod names;
 pub mod render;
 pub mod session;
@@ -47,7 +49,7 @@ pub fn run(arguments: Vec<String>) -> i32 {
     runtime.block_on(session::run(&config, request(name, argv)))
 }
 
-/// What the client does without a master.
+/// What the client does without a master, or in its own way.
 fn local(argv: &[String]) -> Option<i32> {
     match argv.first().map(String::as_str) {
         Some("--list-names") => {
@@ -61,6 +63,8 @@ fn local(argv: &[String]) -> Option<i32> {
             Some(0)
         }
         Some("init") => Some(init(&argv[1..])),
+        Some("completion") => Some(completion::print(argv.get(1).map(String::as_str))),
+        Some("complete") => Some(completion::suggest(argv)),
         _ => None,
     }
 }
@@ -107,7 +111,9 @@ fn terminal_width() -> u16 {
     if !std::io::stdout().is_terminal() {
         return 0;
     }
-    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(80)
+    let told = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    let asked = || rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col);
+    told.or_else(asked).filter(|width| *width > 0).unwrap_or(80)
 }
 
 /// Whether standard input is a file or a pipe, not a terminal, a device or nothing.

@@ -184,6 +184,14 @@ impl<O: Write, E: Write> Session<'_, O, E> {
         let shown = match answer {
             Answer::Accepted(_) => Ok(()),
             Answer::Text(text) => self.screen.text(&text),
+            Answer::Layout(layout) => {
+                self.screen.layout(layout);
+                Ok(())
+            }
+            Answer::Rows(rows) => {
+                self.screen.rows(rows);
+                Ok(())
+            }
             Answer::Progress { done, of, what } => self.screen.progress(done, of, &what),
             Answer::WantFile { path, limit } => {
                 reply = side::read_file(&path, limit);
@@ -229,6 +237,11 @@ impl<O: Write, E: Write> Session<'_, O, E> {
             Answer::NotLeader(address) => return Ok(Some(Ended::Elsewhere(address))),
             Answer::Done { status, .. } => {
                 let status = if self.interrupted { INTERRUPTED } else { i32::from(status) };
+                let status = match self.screen.finish() {
+                    Ok(true) => status,
+                    Ok(false) => status.max(1),
+                    Err(_) => NO_READER,
+                };
                 return Ok(Some(Ended::Status(status)));
             }
         };

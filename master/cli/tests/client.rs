@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use link::pki::Authority;
 use link::{Credentials, Endpoint, Exchange, Role};
-use wire::client::{Answer, Input, Request, Run, Text};
+use wire::client::{Answer, Format, Input, Layout, Request, Rows, Run, Text};
 use wire::ids::{ActionId, Revision};
 use wire::op::Stream;
 
@@ -161,6 +161,106 @@ async fn standard_input_and_files_go_only_when_they_are_asked_for() {
     exchange.send(&done(0)).await.unwrap();
     assert_eq!(end(child).await.status.code(), Some(0));
     assert_eq!(std::fs::read(&made).unwrap(), b"x\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_are_shown_in_the_form_that_the_master_names() {
+    let master = Master::start(1);
+    let child = master.run(&["nodels", "-o", "json"]);
+    let (run, mut exchange) = master.request(0).await;
+    assert_eq!(run.argv.last().map(String::as_str), Some("json"));
+    let rows = |node: &str| {
+        let row = vec![Some(node.to_owned()), None];
+        Answer::Rows(Rows { fields: vec!["node".into(), "none".into()], rows: vec![row] })
+    };
+    exchange.send(&Answer::Layout(Layout { format: Format::Json, sort: Some("node".into()) })).await.unwrap();
+    exchange.send(&rows("n10")).await.unwrap();
+    exchange.send(&rows("n9")).await.unwrap();
+    exchange.send(&done(0)).await.unwrap();
+    let output = end(child).await;
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        (shown.as_str(), output.status.code()),
+        ("[\n  {\"node\": \"n9\"},\n  {\"node\": \"n10\"}\n]\n", Some(0))
+    );
+}
+
+/// Asks bash what it would complete behind this line.
+fn bash(master: &Master, line: &str) -> Child {
+    let program = Path::new(env!("CARGO_BIN_EXE_margay"));
+    let path = format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let script = r#"
+        eval "$(margay completion bash)" || exit 9
+        complete -p nodels >/dev/null || exit 8
+        COMP_LINE=$LINE COMP_POINT=${#LINE}
+        _margay || exit 7
+        printf '%s\n' "${COMPREPLY[@]}"
+    "#;
+    Command::new("bash")
+        .args(["--norc", "-c", script])
+        .env("PATH", path)
+        .env("LINE", line)
+        .env("MARGAY_CONFIG", master.dir.path().join("client.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bash_completes_with_what_the_master_suggests() {
+    let master = Master::start(1);
+    for (line, suggested, completed) in [
+        ("nodels n", "n1\nn2\n", "n1\nn2\n"),
+        ("margay nodels rack1@g", "rack1@gpu\n", "gpu\n"),
+        ("nodeset n1 osimage=ro", "osimage=rocky9\n", "rocky9\n"),
+        ("nodels nosuch", "", "\n"),
+    ] {
+        let child = bash(&master, line);
+        let (run, mut exchange) = master.request(0).await;
+        assert_eq!(
+            (run.command.as_str(), run.argv.as_slice()),
+            ("margay", &["complete".to_owned(), line.to_owned()][..])
+        );
+        exchange.send(&text(None, suggested)).await.unwrap();
+        exchange.send(&done(0)).await.unwrap();
+        let output = end(child).await;
+        assert_eq!(output.status.code(), Some(0), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), completed, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn completion_is_silent_and_soon_over_when_no_master_answers() {
+    let master = Master::start(1);
+    let begun = std::time::Instant::now();
+    let child = bash(&master, "nodels n");
+    // The request is taken and never answered.
+    let (_, exchange) = master.request(0).await;
+    let output = end(child).await;
+    drop(exchange);
+    assert_eq!(
+        (output.status.code(), output.stdout.as_slice(), output.stderr.as_slice()),
+        (Some(0), &b"\n"[..], &b""[..])
+    );
+    assert!(begun.elapsed() < Duration::from_secs(10), "it took {:?}", begun.elapsed());
+}
+
+#[test]
+fn the_scripts_of_the_shells_are_accepted_by_those_that_are_there() {
+    for (shell, check) in [("bash", "-n"), ("zsh", "-n"), ("fish", "--no-execute")] {
+        let printed =
+            Command::new(env!("CARGO_BIN_EXE_margay")).args(["completion", shell]).output().unwrap();
+        assert!(printed.status.success() && printed.stdout.len() > 100, "{shell}");
+        let started = Command::new(shell).arg(check).arg("/dev/stdin").stdin(Stdio::piped()).spawn();
+        // A shell that is not installed is not asked.
+        let Ok(mut started) = started else { continue };
+        started.stdin.take().unwrap().write_all(&printed.stdout).unwrap();
+        assert!(started.wait().unwrap().success(), "{shell}");
+    }
+    let unknown = Command::new(env!("CARGO_BIN_EXE_margay")).args(["completion", "csh"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
 }
 
 fn edit(bytes: &[u8], last: bool, complaint: &str) -> Answer {

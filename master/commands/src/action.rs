@@ -25,6 +25,9 @@ pub static ACTION: Command = Command {
     plan,
 };
 
+/// Fields of the rows.
+const FIELDS: [&str; 11] =
+    ["id", "state", "status", "user", "started", "ended", "nodes", "command", "master", "detached", "text"];
 /// Actions listed without `-n`.
 const NEWEST: usize = 20;
 
@@ -46,6 +49,12 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         [verb @ ("show" | "attach" | "cancel"), id] => match found(ctx, id) {
             Err(text) => Plan::error(ctx, &text),
             Ok(action) => match *verb {
+                "show" if ctx.inputs.rows => {
+                    let mut output = Output::new();
+                    output.fields(&FIELDS);
+                    output.row(&cells(&action));
+                    output.into()
+                }
                 "show" => show(&action).into(),
                 "attach" => Plan::Attach(action.id),
                 _ => Plan::Cancel(action.id),
@@ -66,8 +75,14 @@ fn list(ctx: &Ctx<'_>, count: usize, running: bool) -> Output {
         .into_iter()
         .filter(|action| !running || action.phase == actions::Phase::Running)
         .collect();
+    let newest = all.iter().skip(all.len().saturating_sub(count));
+    if ctx.inputs.rows {
+        output.fields(&FIELDS);
+        newest.for_each(|action| output.row(&cells(action)));
+        return output;
+    }
     output.line("ID     STATE      STATUS USER       STARTED              NODES COMMAND");
-    for action in all.iter().skip(all.len().saturating_sub(count)) {
+    for action in newest {
         let status =
             if action.phase == actions::Phase::Running { "-".to_owned() } else { action.status.to_string() };
         output.line(&format!(
@@ -82,6 +97,23 @@ fn list(ctx: &Ctx<'_>, count: usize, running: bool) -> Output {
         ));
     }
     output
+}
+
+fn cells(action: &Action) -> [String; 11] {
+    let ended = action.phase != actions::Phase::Running;
+    [
+        action.id.0.to_string(),
+        action.phase.word().to_owned(),
+        if ended { action.status.to_string() } else { String::new() },
+        action.author.clone(),
+        stamp(action.created),
+        if ended { stamp(action.ended) } else { String::new() },
+        action.nodes.to_string(),
+        action.command.clone(),
+        action.master.clone(),
+        if action.detached { "yes" } else { "no" }.to_owned(),
+        action.text.clone(),
+    ]
 }
 
 fn show(action: &Action) -> Output {

@@ -24,6 +24,25 @@ pub(crate) fn print(rows: &[PastRow], output: &mut Output) {
     }
 }
 
+/// Fields of [`rows`].
+pub(crate) const FIELDS: [&str; 5] = ["table", "key", "column", "old", "new"];
+
+/// Each changed cell as a row behind these first cells.
+pub(crate) fn rows(rows: &[PastRow], first: &[String], output: &mut Output) {
+    for row in rows {
+        let Some(table) = schema().table(&row.table) else { continue };
+        let def = schema().def(table);
+        for (column, old, new) in row.cells() {
+            let Some(column) = def.columns.get(column) else { continue };
+            let cells =
+                [row.table.as_str(), &row.key().join(","), column.name].map(|text| Some(text.to_owned()));
+            let old = row.old.is_some().then(|| old.to_owned());
+            let new = row.new.is_some().then(|| new.to_owned());
+            output.cells(first.iter().cloned().map(Some).chain(cells).chain([old, new]).collect());
+        }
+    }
+}
+
 /// How many cells and rows in which tables: `3 cells of 2 rows in nodehm, nodelist`.
 pub(crate) fn summary(rows: &[PastRow]) -> String {
     let mut tables: BTreeMap<&str, usize> = BTreeMap::new();

@@ -32,6 +32,16 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     let tables = ctx.state.digests();
     let data: Vec<&TableDigest> = tables.iter().filter(|table| !is_private(table.name)).collect();
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["name", "digest", "rows"]);
+        let sum = |tables: &[&TableDigest]| tables.iter().map(|table| table.rows).sum::<usize>().to_string();
+        let all: Vec<&TableDigest> = tables.iter().collect();
+        output.row(&["all".to_owned(), together(&tables).to_string(), sum(&all)]);
+        output.row(&["data".to_owned(), together(data.iter().copied()).to_string(), sum(&data)]);
+        for table in tables.iter().filter(|_| given.has("long")) {
+            output.row(&[table.name.to_owned(), table.digest.to_string(), table.rows.to_string()]);
+        }
+    }
     output.line(&format!("{}  all", together(&tables)));
     output.line(&format!("{}  data", together(data)));
     for table in tables.iter().filter(|_| given.has("long")) {

@@ -34,6 +34,9 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     }
     let named = given.has("with-fieldname") || wanted.len() > 1;
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["attribute", "value"]);
+    }
     for text in wanted {
         let Some((name, column)) = text.split_once('.') else { return Plan::usage(COMMAND.usage, 1) };
         let mut tests = Vec::new();
@@ -48,6 +51,9 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         let fits = |row: &Row| table.enabled(row) && tests.iter().all(|(c, value)| row.text(*c) == *value);
         let found = table.rows().map(|(_, row)| row).find(|row| fits(row));
         let value = found.map(|row| table.def().column(column).map_or("", |column| row.text(column)));
+        if ctx.inputs.rows {
+            output.row(&[text.as_str(), value.unwrap_or("")]);
+        }
         match value {
             Some(value) if named => output.line(&format!("{text}: {value}")),
             Some(value) => output.line(value),

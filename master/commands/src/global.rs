@@ -1,8 +1,9 @@
-//! Options that many commands have in common: `--at` of those that read, `--plan`, `--max-nodes` and `-y` of those
-//! that change, and what a plan would do.
+//! Options that many commands have in common: `--output` and `--sort` of all, `--at` of those that read, `--plan`,
+//! `--max-nodes` and `-y` of those that change, and what a plan would do.
 
 use state::PastRow;
 use state::history::merge;
+use wire::client::{Format, Layout};
 
 use crate::cells;
 use crate::plan::{Change, Ctx, Output, Plan};
@@ -13,9 +14,21 @@ pub const MAX_NODES: usize = 500;
 /// Commands whose words belong to somebody else.
 const REMOTE: [&str; 2] = ["xdsh", "psh"];
 
+/// The forms of output by their words.
+pub const FORMATS: [(&str, Format); 6] = [
+    ("table", Format::Table),
+    ("wide", Format::Wide),
+    ("json", Format::Json),
+    ("yaml", Format::Yaml),
+    ("csv", Format::Csv),
+    ("value", Format::Value),
+];
+
 /// What was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Global {
+    /// The form of the output; none is lines.
+    pub layout: Option<Layout>,
     /// Read the state as it was then.
     pub at: Option<String>,
     /// Show what would be changed.
@@ -34,9 +47,9 @@ impl Global {
     pub fn take(called: &str, argv: &mut Vec<String>) -> Result<Global, String> {
         let mut global = Global::default();
         let Some(command) = command(called, argv) else { return Ok(global) };
-        if REMOTE.contains(&command.name) {
-            return Ok(global);
-        }
+        let (mut format, mut sort) = (None, None);
+        let remote = REMOTE.contains(&command.name);
+        let short = !remote && !command.has_own_o();
         let mut kept = Vec::with_capacity(argv.len());
         let mut words = std::mem::take(argv).into_iter();
         while let Some(word) = words.next() {
@@ -45,6 +58,22 @@ impl Global {
                 _ => (word.as_str(), None),
             };
             match name {
+                "--output" => format = Some(parsed(inline.or_else(|| words.next()))?),
+                "-o" if short || called == "margay" && kept.is_empty() => {
+                    format = Some(parsed(words.next())?)
+                }
+                "--sort" => {
+                    sort = Some(inline.or_else(|| words.next()).ok_or("Option sort requires a field")?)
+                }
+                // What follows the first argument may be a remote command's.
+                _ if remote => {
+                    let verb = called == "margay" && kept.is_empty();
+                    kept.push(word);
+                    if !verb {
+                        kept.extend(words);
+                        break;
+                    }
+                }
                 "--" => {
                     kept.push(word);
                     kept.extend(words);
@@ -64,6 +93,9 @@ impl Global {
             }
         }
         *argv = kept;
+        if format.is_some() || sort.is_some() {
+            global.layout = Some(Layout { format: format.unwrap_or(Format::Table), sort });
+        }
         Ok(global)
     }
 
@@ -80,6 +112,13 @@ impl Global {
     }
 }
 
+fn parsed(word: Option<String>) -> Result<Format, String> {
+    let word = word.ok_or("Option output requires a format")?;
+    let format = FORMATS.iter().find(|(name, _)| *name == word).map(|(_, format)| *format);
+    let known = FORMATS.map(|(name, _)| name).join(", ");
+    format.ok_or_else(|| format!("'{word}' is not a format of output; the formats are {known}"))
+}
+
 /// The command that is called; `margay` may have options before its verb.
 fn command(called: &str, argv: &[String]) -> Option<&'static Command> {
     if called != "margay" {
@@ -88,7 +127,7 @@ fn command(called: &str, argv: &[String]) -> Option<&'static Command> {
     let mut words = argv.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--at" | "--max-nodes" => {
+            "--at" | "--max-nodes" | "--output" | "-o" | "--sort" => {
                 words.next();
             }
             other if other.starts_with('-') => {}
@@ -153,7 +192,7 @@ mod tests {
         let (global, rest) = take("margay", "--at=2h nodels all");
         assert_eq!((global.unwrap().at.as_deref(), rest.as_str()), (Some("2h"), "nodels all"));
         let (global, rest) = take("nodech", "n1 groups=x --plan -y --max-nodes 7");
-        let expected = Global { plan: true, yes: true, max_nodes: Some(7), at: None };
+        let expected = Global { plan: true, yes: true, max_nodes: Some(7), ..Global::default() };
         assert_eq!((global.unwrap(), rest.as_str()), (expected, "n1 groups=x"));
         for (called, line) in
             [("xdsh", "n1 make --plan -y"), ("nodels", "all --plan"), ("nodech", "--at 5 n1")]
@@ -161,6 +200,26 @@ mod tests {
             assert_eq!(take(called, line), (Ok(Global::default()), line.to_owned()), "{called} {line}");
         }
         assert!(take("nodels", "--at").0.is_err() && take("nodech", "--max-nodes x").0.is_err());
+    }
+
+    #[test]
+    fn output_is_asked_for_everywhere_and_short_where_the_letter_is_free() {
+        let layout = |called: &str, line: &str| {
+            let (global, rest) = take(called, line);
+            (global.unwrap().layout.map(|layout| (layout.format, layout.sort)), rest)
+        };
+        let csv = Some((Format::Csv, None));
+        assert_eq!(layout("nodels", "-o csv all"), (csv.clone(), "all".into()));
+        assert_eq!(layout("lsdef", "-t node -o n1 --output=csv"), (csv.clone(), "-t node -o n1".into()));
+        assert_eq!(layout("margay", "-o csv lsdef -o n1"), (csv.clone(), "lsdef -o n1".into()));
+        assert_eq!(
+            layout("xdsh", "--output csv n1 prog --output x"),
+            (csv.clone(), "n1 prog --output x".into())
+        );
+        assert_eq!(layout("margay", "xdsh --output csv n1 ls"), (csv, "xdsh n1 ls".into()));
+        let sorted = Some((Format::Table, Some("-node".to_owned())));
+        assert_eq!(layout("rpower", "all stat --sort -node"), (sorted, "all stat".into()));
+        assert!(take("nodels", "-o xml").0.unwrap_err().contains("json"));
     }
 
     #[test]

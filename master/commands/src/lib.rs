@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod args;
+pub mod complete;
 pub mod csv;
 pub mod digest;
 pub mod export;
@@ -18,7 +19,9 @@ pub mod fanout;
 pub mod getadapter;
 pub mod global;
 pub mod hardware;
+pub mod help;
 pub mod log;
+pub mod manual;
 pub mod nodediscover;
 pub mod nodeset;
 pub mod operate;
@@ -27,6 +30,7 @@ pub mod power;
 pub mod pping;
 pub mod registry;
 pub mod remote;
+pub mod roff;
 pub mod shell;
 pub mod sn;
 pub mod undo;

@@ -75,8 +75,17 @@ fn log_of(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     (query.tables, query.nodes, query.limit) = (tables, nodes, limit);
     let reading = ctx.past(query)?;
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        let last: &[&str] = if given.has("cells") { &cells::FIELDS } else { &["changes"] };
+        output.fields(&[&REVISION, last].concat());
+    }
     for revision in &reading.revisions {
         let rows = history::merge(&revision.rows);
+        match (ctx.inputs.rows, given.has("cells")) {
+            (true, true) => cells::rows(&rows, &about(revision), &mut output),
+            (true, false) => output.row(&[about(revision).as_slice(), &[cells::summary(&rows)]].concat()),
+            _ => {}
+        }
         output.line(&format!("{}  ({})", head(revision), cells::summary(&rows)));
         if given.has("cells") {
             cells::print(&rows, &mut output);
@@ -84,6 +93,14 @@ fn log_of(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     }
     end(ctx, reading, &mut output);
     Ok(output.into())
+}
+
+/// What is told of a revision.
+const REVISION: [&str; 4] = ["revision", "time", "user", "command"];
+
+fn about(revision: &Revision) -> [String; 4] {
+    let Revision { number, author, command, time, .. } = revision;
+    [number.to_string(), stamp(*time), author.clone(), command.clone()]
 }
 
 /// Revision, time, author and command.
@@ -133,6 +150,11 @@ fn diff_of(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         rows.iter_mut().for_each(|row| std::mem::swap(&mut row.old, &mut row.new));
     }
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&cells::FIELDS);
+        cells::rows(&rows, &[], &mut output);
+        return Ok(output.into());
+    }
     cells::print(&rows, &mut output);
     Ok(output.into())
 }
@@ -186,8 +208,16 @@ fn blame_of(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         }
     }
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&[&["table", "column", "value"], REVISION.as_slice()].concat());
+    }
     for cell in &wanted {
         let def = schema().def(cell.table);
+        if ctx.inputs.rows {
+            let what = [def.name, def.columns[cell.column].name, cell.text].map(str::to_owned);
+            let by = cell.by.map(about).unwrap_or_default();
+            output.row(&[what.as_slice(), &by].concat());
+        }
         let by = cell.by.map_or_else(|| "before the history that is kept".to_owned(), head);
         output.line(&format!("{}.{}={:?}  {by}", def.name, def.columns[cell.column].name, cell.text));
     }

@@ -1,5 +1,7 @@
 //! lsdef: objects and their attributes, gathered from all tables.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use state::schema;
 use state::schema::TypeDef;
 
@@ -102,6 +104,10 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let attributes = given.value("attrs").map(|list| chosen(ctx, &kinds, list, &mut output));
     let long = given.has("long") || named.is_some() || given.has("nics") || attributes.is_some();
     let long = long && !given.has("short");
+    if ctx.inputs.rows {
+        rows(ctx, &given, &objects, attributes.as_deref().filter(|_| long), long, &mut output);
+        return Ok(output.into());
+    }
     if given.has("stanza") {
         output.line(HEADER);
     }
@@ -270,6 +276,34 @@ fn print_long(
             false => String::new(),
         };
         output.line(&format!("    {attribute}={value}{source}"));
+    }
+}
+
+/// One row for each object; its attributes are the fields when they are wanted.
+fn rows(
+    ctx: &Ctx<'_>,
+    given: &Given,
+    objects: &[(&TypeDef, String)],
+    chosen: Option<&[String]>,
+    long: bool,
+    output: &mut Output,
+) {
+    let mut found: Vec<BTreeMap<String, String>> = Vec::with_capacity(objects.len());
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for (kind, name) in objects.iter().filter(|_| long || given.has("stanza")) {
+        let mut pairs = attributes_of(ctx, kind, name, chosen, !given.has("stanza"));
+        if given.has("nics") {
+            pairs.retain(|(attribute, _)| NICS.contains(&split_attribute(attribute).0));
+        }
+        names.extend(pairs.iter().map(|(attribute, _)| attribute.clone()));
+        found.push(pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect());
+    }
+    let fields = ["name", "type"].into_iter().chain(names.iter().map(String::as_str));
+    output.fields(&fields.collect::<Vec<_>>());
+    for (number, (kind, name)) in objects.iter().enumerate() {
+        let mut values = found.get_mut(number).map(std::mem::take).unwrap_or_default();
+        let own = [Some(name.clone()), Some(kind.name.to_owned())];
+        output.cells(own.into_iter().chain(names.iter().map(|name| values.remove(name))).collect());
     }
 }
 

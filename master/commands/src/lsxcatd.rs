@@ -35,6 +35,13 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     }
     let all = given.has("all");
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["name", "value"]);
+        let known = [("version", ctx.version), ("nodetype", "Management Node"), ("database", "SQLite")];
+        for (name, value) in known.into_iter().filter(|(name, _)| all || given.has(name)) {
+            output.row(&[name, value]);
+        }
+    }
     if all || given.has("version") {
         output.line(&format!("Version {}", ctx.version));
     }

@@ -59,6 +59,10 @@ fn list(ctx: &Ctx<'_>) -> Plan {
         Err(plan) => return plan,
     };
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        as_rows(ctx.state, &rows, given.has("long"), &mut output);
+        return output.into();
+    }
     if given.has("long") {
         for row in &rows {
             long(ctx.state, row, &mut output);
@@ -75,6 +79,30 @@ fn list(ctx: &Ctx<'_>) -> Plan {
         output.line(&line([text("uuid"), node, text("method"), text("mtm"), text("serial")]));
     }
     output.into()
+}
+
+/// The machines as rows; the long form has every column.
+fn as_rows(state: &State, rows: &[Row], long: bool, output: &mut Output) {
+    let table = state::schema().table("discoverydata").map(|table| state::schema().def(table));
+    let mut names: Vec<&str> = vec!["uuid", "node", "method", "mtm", "serial"];
+    let known = ["state", "servicenode", "fingerprint", "reasons"];
+    let of_machine = table.into_iter().flat_map(|table| table.shown()).map(|(_, column)| column.name);
+    if long {
+        names.extend(of_machine.filter(|name| !["uuid", "node", "method", "mtm", "serial"].contains(name)));
+    }
+    let seen = names.len();
+    if long {
+        names.extend(known);
+    }
+    output.fields(&names);
+    for row in rows {
+        let found = Tables::row(state, "discovered", &[column(row, "uuid")]).unwrap_or_default();
+        let cells = names.iter().enumerate().map(|(at, name)| match at < seen {
+            true => column(row, name),
+            false => column(&found, name),
+        });
+        output.row(&cells.collect::<Vec<_>>());
+    }
 }
 
 fn line(cells: [&str; 5]) -> String {

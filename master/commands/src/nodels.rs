@@ -71,6 +71,10 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     if !given.has("S") && !given.has("show-hidden") {
         nodes.retain(|node| ctx.state.attribute(node, "nodelist.hidden").as_deref() != Some("1"));
     }
+    if ctx.inputs.rows {
+        rows(ctx, &nodes, &columns(&wanted), given.has("blame"), &mut output);
+        return output.into();
+    }
     if wanted.is_empty() {
         for node in &nodes {
             output.line(node);
@@ -108,6 +112,26 @@ fn columns(wanted: &[Wanted]) -> Vec<(TableId, usize, &'static str)> {
     columns.sort_by_key(|&(table, _, name)| (schema().def(table).name, name));
     columns.dedup();
     columns
+}
+
+/// One row for each node, and one for each of its rows where a table has several.
+fn rows(
+    ctx: &Ctx<'_>,
+    nodes: &[String],
+    columns: &[(TableId, usize, &'static str)],
+    blame: bool,
+    output: &mut Output,
+) {
+    let name = |&(table, _, name): &(TableId, usize, &str)| format!("{}.{name}", schema().def(table).name);
+    output.fields(&std::iter::once("node".to_owned()).chain(columns.iter().map(name)).collect::<Vec<_>>());
+    for node in nodes {
+        let found: Vec<Vec<String>> =
+            columns.iter().map(|&(table, column, _)| values(ctx, node, table, column, blame)).collect();
+        for number in 0..found.iter().map(Vec::len).max().unwrap_or(1) {
+            let cell = |values: &Vec<String>| values.get(number).filter(|text| !text.is_empty()).cloned();
+            output.cells(std::iter::once(Some(node.clone())).chain(found.iter().map(cell)).collect());
+        }
+    }
 }
 
 /// One text for each row of the node; one empty text when there is none.

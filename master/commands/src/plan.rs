@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use noderange::Options;
 use state::history::{Query, Reading};
 use state::{Files, Precondition, RowChange, State};
-use wire::client::Text;
+use wire::client::{Rows, Text};
 use wire::ids::ActionId;
 use wire::op::Stream;
 
@@ -58,6 +58,8 @@ pub struct Inputs {
     pub past: Option<(Query, Reading)>,
     /// The newest revision at these unix seconds.
     pub instants: BTreeMap<u64, u64>,
+    /// The answer is wanted as rows: [`Output::fields`] and [`Output::row`].
+    pub rows: bool,
 }
 
 /// A text for the user's editor.
@@ -199,6 +201,8 @@ pub struct Output {
     pub items: Vec<Text>,
     /// Exit status.
     pub status: u8,
+    /// The same as rows, when they were wanted; they take the place of standard output.
+    pub rows: Option<Box<Rows>>,
 }
 
 impl Output {
@@ -210,6 +214,43 @@ impl Output {
     /// Adds a line to standard output.
     pub fn line(&mut self, text: &str) {
         self.push(Stream::Out, text, true);
+    }
+
+    /// Names the fields of the rows, which are the same in every release.
+    pub fn fields<T: ToString>(&mut self, names: &[T]) {
+        let fields = names.iter().map(ToString::to_string).collect();
+        self.rows = Some(Box::new(Rows { fields, rows: Vec::new() }));
+    }
+
+    /// Adds a row; an empty cell has no value.
+    pub fn row<T: ToString>(&mut self, cells: &[T]) {
+        let cell = |text: &T| Some(text.to_string()).filter(|text| !text.is_empty());
+        self.cells(cells.iter().map(cell).collect());
+    }
+
+    /// Adds a row of cells with or without values.
+    pub fn cells(&mut self, cells: Vec<Option<String>>) {
+        self.rows.get_or_insert_default().rows.push(cells);
+    }
+
+    /// Rows of the lines of standard output when the command knows no better: `node: text` of nodes, else the line.
+    #[must_use]
+    pub fn lines_as_rows(&self, is_node: impl Fn(&str) -> bool) -> Rows {
+        let text = self.all(Stream::Out);
+        let split = |line: &str| {
+            let (node, text) = line.split_once(": ").filter(|(node, _)| is_node(node))?;
+            Some(vec![Some(node.to_owned()), Some(text.to_owned())])
+        };
+        let named: Option<Vec<_>> = text.lines().map(split).collect();
+        match named {
+            Some(rows) if !rows.is_empty() => {
+                Rows { fields: ["node", "text"].map(str::to_owned).to_vec(), rows }
+            }
+            _ => {
+                let rows = text.lines().map(|line| vec![Some(line.to_owned())]).collect();
+                Rows { fields: vec!["text".to_owned()], rows }
+            }
+        }
     }
 
     /// Adds text to standard output as it is.

@@ -61,6 +61,10 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         for name in &names {
             output.line(name);
         }
+        if ctx.inputs.rows {
+            output.fields(&["node"]);
+            names.iter().for_each(|name| output.row(&[name]));
+        }
     }
     output.into()
 }

@@ -90,6 +90,15 @@ pub fn resolve<'a>(called: &str, argv: &'a [String]) -> Option<(&'static Command
 }
 
 impl Command {
+    /// Whether `-o` means something of its own here, as the usage says; then only `--output` is the form of output.
+    pub fn has_own_o(&self) -> bool {
+        let ends = |after: &str| !after.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '-');
+        let begins = |before: &str| before.ends_with(|c: char| c.is_whitespace() || "[|{,".contains(c));
+        self.usage
+            .match_indices("-o")
+            .any(|(at, found)| begins(&self.usage[..at]) && ends(&self.usage[at + found.len()..]))
+    }
+
     /// The noderange among the arguments, if the command has one and it was given.
     pub fn range_text<'a>(&self, args: &'a [String]) -> Option<&'a str> {
         match self.range {
@@ -132,6 +141,17 @@ mod tests {
         assert_eq!(resolve("tabch", &argv).map(|(c, a)| (c.name, a.len())), Some(("chtab", 2)));
         assert!(resolve("nosuch", &argv).is_none());
     }
+    #[test]
+    fn the_letter_o_is_free_where_the_usage_does_not_name_it() {
+        let own: Vec<&str> = all().filter(|c| c.has_own_o()).map(|c| c.name).collect();
+        for name in ["chdef", "lsdef", "makehosts", "mkdef", "regnotif", "rmdef"] {
+            assert!(own.contains(&name), "{name}");
+        }
+        for name in ["gettab", "nodels", "nodestat", "tabdump", "log", "action"] {
+            assert!(!own.contains(&name), "{name}");
+        }
+    }
+
     #[test]
     fn the_noderange_is_found_behind_options_with_values() {
         let check = |words: &[&str], expected| {

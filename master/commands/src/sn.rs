@@ -37,7 +37,15 @@ fn status(ctx: &Ctx<'_>) -> Plan {
             None => Plan::Need(Need::Status),
             Some(lines) => {
                 let mut output = Output::new();
+                if ctx.inputs.rows {
+                    output.fields(&["name", "value"]);
+                }
                 for line in lines {
+                    if ctx.inputs.rows {
+                        let (name, value) =
+                            line.split_once(": ").or_else(|| line.split_once(' ')).unwrap_or((line, ""));
+                        output.row(&[name, value]);
+                    }
                     output.line(line);
                 }
                 output.into()
@@ -74,6 +82,9 @@ fn remove(ctx: &Ctx<'_>, name: &str) -> Plan {
 
 fn list(ctx: &Ctx<'_>) -> Output {
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["name", "state", "address"]);
+    }
     let Some(table) = ctx.state.named("servicenodes") else { return output };
     let cell =
         |row: &state::Row, column: &str| table.def().column(column).map_or("", |at| row.text(at)).to_owned();
@@ -85,6 +96,9 @@ fn list(ctx: &Ctx<'_>) -> Output {
             None if expires > ctx.now => format!("may join until {}", crate::action::stamp(expires)),
             None => "its token is expired".to_owned(),
         };
+        if ctx.inputs.rows {
+            output.row(&[cell(row, "name"), state.clone(), cell(row, "address")]);
+        }
         output.line(&format!("{}: {state}", cell(row, "name")));
     }
     output

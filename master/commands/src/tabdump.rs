@@ -42,7 +42,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     }
     let name = match given.rest.as_slice() {
         [] if newest.is_none() && !given.has("where") && !given.has("file") => {
-            return list(given.has("describe")).into();
+            return list(ctx, given.has("describe")).into();
         }
         [name] => name,
         _ => return Plan::usage(COMMAND.usage, 1),
@@ -55,7 +55,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         return Plan::error(ctx, &text);
     };
     if given.has("describe") {
-        return describe(table.def()).into();
+        return describe(ctx, table.def()).into();
     }
     if let Some(count) = newest {
         return newest_rows(ctx, table, count);
@@ -67,7 +67,11 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
             Err(text) => return Plan::error(ctx, &text),
         }
     }
-    let output = print(table, |row| tests.iter().all(|test| test.holds(row)));
+    let wanted = |row: &Row| tests.iter().all(|test| test.holds(row));
+    if ctx.inputs.rows && !given.has("file") {
+        return rows(table, table.rows().map(|(_, row)| row).filter(|row| wanted(row))).into();
+    }
+    let output = print(table, wanted);
     match given.value("file") {
         Some(path) => {
             let bytes = output.items.into_iter().flat_map(|item| item.text).collect();
@@ -78,8 +82,14 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     }
 }
 
-fn list(describe: bool) -> Output {
+fn list(ctx: &Ctx<'_>, describe: bool) -> Output {
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["table", "description"]);
+        for table in &schema().tables {
+            output.row(&[table.name, table.description]);
+        }
+    }
     for table in schema().tables.iter().filter(|table| !table.own) {
         match describe {
             true => output.line(&format!("{}:\t{}\n", table.name, table.description)),
@@ -89,8 +99,14 @@ fn list(describe: bool) -> Output {
     output
 }
 
-fn describe(def: &TableDef) -> Output {
+fn describe(ctx: &Ctx<'_>, def: &TableDef) -> Output {
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["column", "description"]);
+        for (_, column) in def.shown() {
+            output.row(&[column.name, column.description]);
+        }
+    }
     let lines: Vec<String> = def
         .shown()
         .map(|(_, column)| {
@@ -108,6 +124,16 @@ fn print(table: &Table, wanted: impl Fn(&Row) -> bool) -> Output {
     output.line(&format!("#{}", names.join(",")));
     for (_, row) in table.rows().filter(|(_, row)| wanted(row)) {
         output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
+    }
+    output
+}
+
+fn rows<'r>(table: &Table, chosen: impl Iterator<Item = &'r Row>) -> Output {
+    let mut output = Output::new();
+    let def = table.def();
+    output.fields(&def.shown().map(|(_, column)| column.name).collect::<Vec<_>>());
+    for row in chosen {
+        output.cells(def.shown().map(|(column, _)| row.get(column).map(str::to_owned)).collect());
     }
     output
 }
@@ -130,10 +156,14 @@ fn newest_rows(ctx: &Ctx<'_>, table: &Table, count: &str) -> Plan {
     let over = table.len().saturating_sub(count);
     let first = table.rows().map(|(id, _)| id).nth(over);
     let ids: Vec<u64> = table.rows().map(|(id, _)| id).filter(|id| first.is_some_and(|f| *id >= f)).collect();
+    let newest = ids.into_iter().filter_map(|id| table.row(id));
+    if ctx.inputs.rows {
+        return rows(table, newest).into();
+    }
     let mut output = Output::new();
     let names: Vec<&str> = table.def().shown().map(|(_, column)| column.name).collect();
     output.line(&format!("#{}", names.join(",")));
-    for row in ids.into_iter().filter_map(|id| table.row(id)) {
+    for row in newest {
         output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
     }
     output.into()

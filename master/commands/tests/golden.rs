@@ -11,6 +11,8 @@ mod definitions;
 mod noderange;
 #[path = "golden/nodes.rs"]
 mod nodes;
+#[path = "golden/rows.rs"]
+mod rows;
 #[path = "golden/transcripts.rs"]
 mod transcripts;
 #[path = "golden/world.rs"]

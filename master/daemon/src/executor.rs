@@ -190,6 +190,7 @@ pub async fn follow(live: &Arc<Live>, skip: usize, talk: &mut Talk) -> Result<u8
     if let Some(id) = live.about.id {
         talk.send(&Answer::Accepted(id)).await?;
     }
+    talk.lay_out().await?;
     let mut stdin = live.take_stdin();
     if stdin.is_some() {
         talk.send(&Answer::WantStdin).await?;

@@ -15,7 +15,7 @@ use state::policy::{self, Question, Verdict};
 use state::{Files, RowChange, State};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
-use wire::client::{Answer, Input, Request, Run, Wanted};
+use wire::client::{Answer, Input, Request, Rows, Run, Wanted};
 use wire::ids::RequestId;
 use wire::op::Stream;
 
@@ -126,15 +126,23 @@ impl Task {
             return self.fail(talk, &reason).await;
         }
         self.founded().await?;
+        let detach = take_detach(&mut self.run);
+        let wrong = match Global::take(&self.run.command, &mut self.run.argv) {
+            Ok(global) => {
+                talk.layout.clone_from(&global.layout);
+                self.gathered.inputs.rows = global.layout.is_some();
+                self.global = global;
+                None
+            }
+            Err(wrong) => Some(wrong),
+        };
         if let Some(live) = self.core.actions.of_request(self.run.request)
             && live.about.user == self.caller.user
         {
             return executor::follow(&live, 0, talk).await;
         }
-        let detach = take_detach(&mut self.run);
-        match Global::take(&self.run.command, &mut self.run.argv) {
-            Ok(global) => self.global = global,
-            Err(wrong) => return self.fail(talk, &wrong).await,
+        if let Some(wrong) = wrong {
+            return self.fail(talk, &wrong).await;
         }
         let (command, args) = match commands::resolve(&self.run.command, &self.run.argv) {
             Some((command, args)) => (command, args.to_vec()),
@@ -289,7 +297,8 @@ impl Task {
                 return (verdict, Plan::Answer(Output::new()));
             }
             // A panic in one command ends this request, not the master.
-            let plan = std::panic::catch_unwind(AssertUnwindSafe(|| (command.plan)(&ctx)));
+            let planned = || commands::help::extended(command, (command.plan)(&ctx));
+            let plan = std::panic::catch_unwind(AssertUnwindSafe(planned));
             let plan = plan.unwrap_or_else(|_| {
                 self.core.health.counter("commands_panicked").one();
                 Plan::error(&ctx, "internal error in this command; nothing was done")
@@ -417,7 +426,7 @@ impl Task {
         let called = match (self.run.command.as_str(), self.run.argv.first()) {
             ("margay", Some(verb)) if !verb.starts_with('-') => format!("margay {verb}"),
             ("margay", _) => {
-                let text = usage();
+                let text = commands::help::list();
                 talk.text(&commands::fanout::plain(Stream::Out, &text)).await?;
                 let helped = self.run.argv.iter().any(|word| word == "-h" || word == "--help");
                 return Ok(u8::from(!helped));
@@ -432,8 +441,18 @@ impl Task {
     /// # Errors
     /// When it is gone.
     pub async fn answer(&self, output: &Output, talk: &mut Talk) -> Result<u8, End> {
-        for text in &output.items {
+        let rows = match (&talk.layout, &output.rows) {
+            (None, _) => None,
+            (Some(_), Some(rows)) => Some(Rows::clone(rows)),
+            // What a failed command prints is for a person.
+            (Some(_), None) if output.status > 0 => None,
+            (Some(_), None) => Some(self.core.read(|state| output.lines_as_rows(|word| state.is_node(word)))),
+        };
+        for text in output.items.iter().filter(|text| rows.is_none() || text.stream == Stream::Err) {
             talk.text(text).await?;
+        }
+        if let Some(rows) = rows {
+            talk.rows(rows).await?;
         }
         Ok(output.status)
     }
@@ -668,14 +687,4 @@ fn take_detach(run: &mut Run) -> bool {
     let before = run.argv.len();
     run.argv.retain(|word| word != "--detach" && word != "--async");
     run.argv.len() != before
-}
-
-fn usage() -> String {
-    let mut text = "Usage: margay <command> [arguments]    or each command by its own name\n\n".to_owned();
-    let mut commands = commands::commands();
-    commands.sort_by_key(|command| command.name);
-    for command in commands {
-        text.push_str(&format!("  {:<18} {}\n", command.name, command.summary));
-    }
-    text
 }

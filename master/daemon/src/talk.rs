@@ -7,7 +7,7 @@ use std::time::Duration;
 use link::{Exchange, LinkError, Receiver, Sender};
 use service::Drain;
 use tokio::sync::{mpsc, watch};
-use wire::client::{Answer, Input, Text};
+use wire::client::{Answer, Input, Layout, Rows, Text};
 use wire::ids::Revision;
 
 /// Inputs that wait to be used; the client's stream is not read further meanwhile.
@@ -26,6 +26,8 @@ pub struct Talk {
     cancelled: watch::Receiver<bool>,
     told: bool,
     gone: watch::Receiver<bool>,
+    /// The form of output that the user wants instead of lines.
+    pub layout: Option<Layout>,
 }
 
 /// What the client does while it waits.
@@ -57,7 +59,7 @@ impl Talk {
             }
             leave.send_replace(true);
         });
-        Self { sender, inputs, open: true, cancelled, told: false, gone }
+        Self { sender, inputs, open: true, cancelled, told: false, gone, layout: None }
     }
 
     /// Sends an answer.
@@ -87,6 +89,39 @@ impl Talk {
             rest = after;
         }
         Ok(())
+    }
+
+    /// Tells the client the form of output, if one was asked for.
+    ///
+    /// # Errors
+    /// As [`Talk::send`].
+    pub async fn lay_out(&mut self) -> Result<(), LinkError> {
+        match self.layout.take() {
+            Some(layout) => self.send(&Answer::Layout(layout)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Sends rows of output, in parts.
+    ///
+    /// # Errors
+    /// As [`Talk::send`].
+    pub async fn rows(&mut self, rows: Rows) -> Result<(), LinkError> {
+        self.lay_out().await?;
+        let Rows { fields, rows } = rows;
+        let mut part = Rows { fields: fields.clone(), rows: Vec::new() };
+        let mut size = 0;
+        for row in rows {
+            // A length in front of each cell.
+            size += row.iter().map(|cell| cell.as_ref().map_or(0, String::len) + 10).sum::<usize>();
+            part.rows.push(row);
+            if size > PIECE {
+                let full = std::mem::replace(&mut part, Rows { fields: fields.clone(), rows: Vec::new() });
+                self.send(&Answer::Rows(full)).await?;
+                size = 0;
+            }
+        }
+        self.send(&Answer::Rows(part)).await
     }
 
     /// Ends the conversation in order.

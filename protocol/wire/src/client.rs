@@ -140,6 +140,46 @@ pub enum Answer {
         /// Most bytes wanted back.
         limit: u64,
     },
+    /// The output was asked for in a form of its own: what follows on standard output is shown in it, all together
+    /// at the end.
+    Layout(Layout),
+    /// Rows of output; only after [`Answer::Layout`].
+    Rows(Rows),
+}
+
+/// The form that the user wants output in.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct Layout {
+    /// Which.
+    pub format: Format,
+    /// Sorted by this field; with `-` in front the other way round.
+    pub sort: Option<String>,
+}
+
+/// Forms of output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub enum Format {
+    /// Aligned columns, cut to the terminal.
+    Table,
+    /// Aligned columns, nothing left out.
+    Wide,
+    /// A JSON array of objects.
+    Json,
+    /// A YAML list of maps.
+    Yaml,
+    /// Comma-separated values under a line of names.
+    Csv,
+    /// The values alone, separated by tabs.
+    Value,
+}
+
+/// Rows with their fields; further pieces may have other fields.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Rows {
+    /// Names, the same in every release.
+    pub fields: Vec<String>,
+    /// One value for each field, or none.
+    pub rows: Vec<Vec<Option<String>>>,
 }
 
 /// A piece of output. `node` is set for node output, which the client prints as `node: text`.

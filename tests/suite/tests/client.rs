@@ -73,6 +73,29 @@ async fn the_client_prints_streams_and_ends_with_the_status() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn output_comes_in_the_form_that_was_asked_for() {
+    let cluster = Cluster::start(1).await;
+    let config = cluster.client();
+    assert_eq!(margay(&config, "nodeadd n1,n2,n10 groups=all hosts.ip=10.0.0.9").await.2, 0);
+    let out = async |line| margay(&config, line).await.0;
+    assert_eq!(out("nodels all --output value --sort -node").await, "n10\nn2\nn1\n");
+    let json = "[\n  {\"node\": \"n1\", \"hosts.ip\": \"10.0.0.9\"}\n]\n";
+    assert_eq!(out("nodels n1 hosts.ip -o json").await, json);
+    let csv = "name,type,groups\nn1,node,all\nn2,node,all\n";
+    assert_eq!(out("lsdef -o n1,n2 -i groups --output csv").await, csv);
+    assert_eq!(out("lsdef -o n1 -i groups").await, "Object name: n1\n    groups=all\n");
+    // Nodes that no service node has: their errors stay lines, the list is empty.
+    let (out, err, status) = margay(&config, "nodestat n1-n2 -o yaml").await;
+    assert!(!out.contains("n1: "), "{out}");
+    assert!(!out.is_empty() && (status == 0 || err.contains("n1: ")), "{out} {err}");
+    let (out, err, status) = margay(&config, "nodels -o csv --sort nosuch").await;
+    assert_eq!((out.as_str(), status), ("node\nn1\nn10\nn2\n", 1));
+    assert!(err.contains("no field 'nosuch'"), "{err}");
+    let (out, err, status) = margay(&config, "nodels -o xml").await;
+    assert!(out.is_empty() && err.contains("table, wide, json, yaml, csv, value") && status == 1, "{err}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_without_a_master_names_the_addresses_and_ends_with_status_1() {
     let cluster = Cluster::start(1).await;
     let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -119,7 +142,22 @@ async fn clients_go_on_when_the_leader_goes_away() {
 fn every_command_has_a_link_and_every_link_a_command() {
     let links: BTreeSet<&str> = cli::names::LINKS.iter().copied().collect();
     // Verbs of margay itself, which are no xCAT names, have none: a link `diff` would hide the system's.
-    let verbs = ["action", "blame", "diff", "digest", "export", "import", "log", "noderange", "sn", "status", "undo"];
+    let verbs = [
+        "action",
+        "blame",
+        "complete",
+        "diff",
+        "digest",
+        "export",
+        "help",
+        "import",
+        "log",
+        "man",
+        "noderange",
+        "sn",
+        "status",
+        "undo",
+    ];
     let alias = ["power", "setboot", "beacon", "inventory", "run", "makedhcpd"];
     let mut names = BTreeSet::new();
     for command in commands::commands() {

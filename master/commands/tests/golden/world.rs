@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::nodes;
 use commands::{Change, Ctx, Edited, Effect, Inputs, Interface, Need, Plan, resolve};
+use state::history::Reading;
 use state::{Entry, Files, RowChange, State, Transaction};
 use wire::op::Stream;
 
@@ -156,6 +157,37 @@ impl World {
                 }
                 Plan::FanOut(plan) => return Some(nodes::run(&plan)),
                 _ => return None,
+            }
+        }
+    }
+
+    /// The rows of a command that only reads.
+    pub fn rows(&self, command: &[&str]) -> wire::client::Rows {
+        let args: Vec<String> = command[1..].iter().map(|a| (*a).to_owned()).collect();
+        let (found, args) = resolve(command[0], &args).unwrap();
+        let mut inputs =
+            Inputs { rows: true, status: Some(vec!["master m1: leader".to_owned()]), ..Inputs::default() };
+        loop {
+            let ctx = Ctx {
+                state: &self.state,
+                command: found.name,
+                args,
+                caller: "root",
+                cluster: "mn01",
+                now: 1_700_000_000,
+                version: "0.1.0",
+                environment: &BTreeMap::new(),
+                files: &Files::new(),
+                stdin: None,
+                inputs: &inputs,
+            };
+            match (found.plan)(&ctx) {
+                Plan::Answer(output) => {
+                    assert!(output.rows.is_some(), "{command:?} has no rows: {output:?}");
+                    return *output.rows.unwrap();
+                }
+                Plan::Need(Need::Past(query)) => inputs.past = Some((query, Reading::default())),
+                other => panic!("{command:?}: {other:?}"),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Client and master.
 
 use super::{Sample, s, sample};
-use wire::client::{Answer, Input, Request, Run, Text, Wanted};
+use wire::client::{Answer, Format, Input, Layout, Request, Rows, Run, Text, Wanted};
 use wire::ids::{ActionId, RequestId, Revision};
 use wire::op::Stream;
 use wire::peer::Forward;
@@ -59,6 +59,14 @@ pub fn samples() -> Vec<Sample> {
                 complaint: s("line 2"),
                 limit: 1 << 20,
             },
+        ),
+        sample(
+            "client.answer.layout",
+            Answer::Layout(Layout { format: Format::Value, sort: Some(s("-node")) }),
+        ),
+        sample(
+            "client.answer.rows",
+            Answer::Rows(Rows { fields: vec![s("node"), s("text")], rows: vec![vec![Some(s("n1")), None]] }),
         ),
         sample(
             "peer.forward",
