@@ -14,7 +14,9 @@ pub const LINKS: &[&str] = &[
     "lsxcatd",
     "makedhcp",
     "makehosts",
+    "makeknownhosts",
     "makenetworks",
+    "makesshgkh",
     "mkdef",
     "mknb",
     "nodeadd",
@@ -23,6 +25,7 @@ pub const LINKS: &[&str] = &[
     "nodediscoverls",
     "nodegrpch",
     "nodels",
+    "nodepurge",
     "noderm",
     "nodeset",
     "nodestat",
@@ -43,6 +46,7 @@ pub const LINKS: &[&str] = &[
     "unregnotif",
     "xcoll",
     "xdsh",
+    "xdshbak",
     "xdshcoll",
 ];
 

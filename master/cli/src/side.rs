@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
 use wire::client::Input;
@@ -79,7 +79,7 @@ impl Stdin {
 #[must_use]
 pub fn read_file(path: &str, limit: u64) -> Vec<Input> {
     let refuse = |reason: String| vec![Input::FileError { path: path.to_owned(), reason }];
-    let content = std::fs::File::open(path).and_then(|file| {
+    let content = std::fs::File::open(at_home(path)).and_then(|file| {
         if file.metadata()?.is_dir() {
             return Err(std::io::Error::other("Is a directory"));
         }
@@ -116,7 +116,7 @@ pub fn in_pieces(path: &str, content: &[u8]) -> Vec<Input> {
 /// # Errors
 /// A sentence for the user.
 pub fn write_file(path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
-    let target = Path::new(path);
+    let target = &at_home(path);
     let name = target.file_name().ok_or_else(|| format!("{path}: not a file name"))?;
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.exists() {
@@ -141,6 +141,14 @@ pub fn write_file(path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
         let _ = std::fs::remove_file(&temporary);
         format!("{path}: {}", words(&error))
     })
+}
+
+/// The path, where `~/` is this user's home.
+fn at_home(path: &str) -> PathBuf {
+    match (path.strip_prefix("~/"), std::env::var_os("HOME")) {
+        (Some(rest), Some(home)) => Path::new(&home).join(rest),
+        _ => path.into(),
+    }
 }
 
 /// Whether there is a terminal to ask on.
@@ -186,6 +194,13 @@ mod tests {
         write_file(&path, b"", 0o600).unwrap();
         assert!(matches!(&read_file(&path, 10)[..], [Input::File { last: true, .. }]));
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_tilde_is_the_user_s_home() {
+        let home = std::env::var("HOME").unwrap();
+        assert_eq!(at_home("~/.ssh/known_hosts"), Path::new(&home).join(".ssh/known_hosts"));
+        assert_eq!(at_home("/~/x"), Path::new("/~/x"));
     }
 
     #[test]

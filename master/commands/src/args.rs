@@ -153,10 +153,14 @@ pub fn read(args: &[String], known: &[Opt], mixed: bool) -> Result<Given, Wrong>
 }
 
 fn by_word<'k>(name: &str, known: &'k [Opt]) -> Result<&'k Opt, Wrong> {
-    if let Some(opt) = known.iter().find(|opt| !opt.long.is_empty() && opt.long == name) {
+    let whole = |opt: &&Opt| !opt.long.is_empty() && opt.long.eq_ignore_ascii_case(name);
+    if let Some(opt) = known.iter().find(whole) {
         return Ok(opt);
     }
-    let mut hits = known.iter().filter(|opt| !name.is_empty() && opt.long.starts_with(name));
+    // As Perl's Getopt::Long: a beginning is enough, and capital letters do not matter.
+    let begins =
+        |opt: &&Opt| opt.long.get(..name.len()).is_some_and(|front| front.eq_ignore_ascii_case(name));
+    let mut hits = known.iter().filter(|opt| !name.is_empty() && begins(opt));
     match (hits.next(), hits.next()) {
         (Some(opt), None) => Ok(opt),
         (Some(_), Some(_)) => Err(Wrong::Ambiguous(name.to_owned())),

@@ -55,6 +55,9 @@ fn change(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     // A new row's key may come from several assignments, so they are gathered by table first.
     let mut tables: Vec<(TableId, Vec<Assigned<'_>>)> = Vec::new();
     for text in rest {
+        if let Some(table) = text.split_once('.').and_then(|(table, _)| schema().table(table)) {
+            tests(ctx, table, &conditions)?;
+        }
         let (table, column, value, append) = assignment(ctx, text)?;
         match tables.iter_mut().find(|(known, _)| *known == table) {
             Some((_, list)) => list.push((column, value, append)),
@@ -91,10 +94,9 @@ fn assignment<'t>(ctx: &Ctx<'_>, text: &'t str) -> Result<(TableId, usize, &'t s
         Some(name) => (name, true),
         None => (name, false),
     };
-    let (table, column) = name.split_once('.').ok_or_else(|| Plan::usage(COMMAND.usage, 1))?;
-    let id = schema().table(table).ok_or_else(|| no_table(table))?;
-    let column = if (table, column) == ("nodelist", "group") { "groups" } else { column };
-    let column = schema().def(id).column(column).ok_or_else(|| no_column(ctx, name))?;
+    let (table, _) = name.split_once('.').ok_or_else(|| Plan::usage(COMMAND.usage, 1))?;
+    schema().table(table).ok_or_else(|| no_table(table))?;
+    let (id, column) = schema().column(name).ok_or_else(|| no_column(ctx, name))?;
     Ok((id, column, value, appended))
 }
 
@@ -107,7 +109,9 @@ fn tests<'c>(
     conditions
         .iter()
         .map(|(name, value)| {
-            let column = def.column(name).ok_or_else(|| no_column(ctx, &format!("{}.{name}", def.name)))?;
+            let column = def.column(name).ok_or_else(|| {
+                Plan::error(ctx, &format!("no such column: {name} in the table {}", def.name))
+            })?;
             Ok((column, *value))
         })
         .collect()

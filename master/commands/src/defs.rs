@@ -11,7 +11,6 @@ pub(crate) const SHORT: [(&str, &str); 3] =
 /// `table.column`, or a short name.
 pub(crate) fn column_of(text: &str) -> Option<(TableId, usize)> {
     let long = SHORT.iter().find(|(short, _)| *short == text).map(|(_, long)| *long);
-    let long = long.or((text == "nodelist.group").then_some("nodelist.groups"));
     schema().column(long.unwrap_or(text))
 }
 
@@ -89,19 +88,35 @@ pub(crate) fn merge_part(list: &str, nic: &str, value: &str) -> String {
     parts.join(",")
 }
 
+/// What separates the elements of an attribute that is a list: conditions may have commas.
+pub(crate) fn separator(attribute: &str) -> &'static str {
+    if attribute == "wherevals" { "::" } else { "," }
+}
+
 /// Adds the elements of a comma list that are not there yet, at the end.
 pub(crate) fn append(list: &str, added: &str) -> String {
-    let mut parts: Vec<&str> = list.split(',').filter(|p| !p.is_empty()).collect();
-    for part in added.split(',').filter(|p| !p.is_empty()) {
+    append_by(list, added, ",")
+}
+
+/// As [`append`], with another separator.
+pub(crate) fn append_by(list: &str, added: &str, separator: &str) -> String {
+    let mut parts: Vec<&str> = list.split(separator).filter(|p| !p.is_empty()).collect();
+    for part in added.split(separator).filter(|p| !p.is_empty()) {
         if !parts.contains(&part) {
             parts.push(part);
         }
     }
-    parts.join(",")
+    parts.join(separator)
 }
 
 /// Takes elements out of a comma list.
 pub(crate) fn subtract(list: &str, removed: &str) -> String {
-    let removed: Vec<&str> = removed.split(',').collect();
-    list.split(',').filter(|p| !p.is_empty() && !removed.contains(p)).collect::<Vec<_>>().join(",")
+    subtract_by(list, removed, ",")
+}
+
+/// As [`subtract`], with another separator.
+pub(crate) fn subtract_by(list: &str, removed: &str, separator: &str) -> String {
+    let removed: Vec<&str> = removed.split(separator).collect();
+    let kept = list.split(separator).filter(|p| !p.is_empty() && !removed.contains(p));
+    kept.collect::<Vec<_>>().join(separator)
 }

@@ -1,7 +1,7 @@
 //! Row changes of one command, gathered: several values of a row become one change, and what was read in order to
 //! be written becomes a precondition.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use state::{Precondition, RowChange, State, TableId, schema};
 
@@ -14,6 +14,7 @@ pub(crate) struct Edit<'a> {
     rows: Vec<Pending>,
     index: HashMap<(TableId, Vec<String>), usize>,
     guards: Vec<Precondition>,
+    guarded: HashSet<(TableId, Vec<String>)>,
     removals: Vec<RowChange>,
 }
 
@@ -26,7 +27,14 @@ struct Pending {
 
 impl<'a> Edit<'a> {
     pub(crate) fn new(state: &'a State) -> Edit<'a> {
-        Edit { state, rows: Vec::new(), index: HashMap::new(), guards: Vec::new(), removals: Vec::new() }
+        Edit {
+            state,
+            rows: Vec::new(),
+            index: HashMap::new(),
+            guards: Vec::new(),
+            guarded: HashSet::new(),
+            removals: Vec::new(),
+        }
     }
 
     /// Sets or clears a value.
@@ -62,7 +70,7 @@ impl<'a> Edit<'a> {
             existed: self.state.table(table).find(key).is_some(),
             at: self.state.revision(),
         };
-        if !self.guards.contains(&precondition) {
+        if self.guarded.insert((table, key.iter().map(|&k| k.to_owned()).collect())) {
             self.guards.push(precondition);
         }
     }

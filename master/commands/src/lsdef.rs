@@ -10,7 +10,8 @@ use crate::defs::{NICS, split_attribute, spread, types_text, with_types};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
 use crate::select::Conditions;
-use crate::stanza::HEADER;
+use crate::stanza::{HEADER, Stanza};
+use crate::templates;
 
 /// The command.
 pub(crate) static COMMAND: Command = Command {
@@ -28,7 +29,7 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 /// Attributes to which the row `xcatdefaults` of the table postscripts is put in front.
-const DEFAULTED: [&str; 2] = ["postscripts", "postbootscripts"];
+pub(crate) const DEFAULTED: [&str; 2] = ["postscripts", "postbootscripts"];
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
     show(ctx).unwrap_or_else(|plan| plan)
@@ -62,22 +63,14 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     }
     let kinds = types(ctx, &given)?;
     if given.has("help") || given.has("?") {
-        return Err(if given.has("type") { describe(&kinds).into() } else { usage(0) });
+        let wanted = given.value("attrs");
+        return Err(match given.has("type") || wanted.is_some() {
+            true => describe(ctx, &kinds, wanted).into(),
+            false => usage(0),
+        });
     }
     if given.has("template") {
-        // There are no ready-made definitions; any object serves mkdef as a template.
-        let mut output = Output::new();
-        match names(&given) {
-            Some(name) => {
-                let kind = kinds.first().map_or("node", |kind| kind.name);
-                output.error(
-                    ctx,
-                    &format!("Could not find the template object named '{name}' of type '{kind}'."),
-                );
-            }
-            None => output.line("No object definitions have been found"),
-        }
-        return Err(output.into());
+        return Ok(show_templates(ctx, &given, &kinds).into());
     }
     if given.has("compress") && !given.has("attrs") {
         return Err(Plan::error(ctx, "The '-c' flag must be used with the '-i' flag."));
@@ -121,6 +114,48 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         }
     }
     Ok(output.into())
+}
+
+/// The ready-made definitions of these types, or those that are named.
+fn show_templates(ctx: &Ctx<'_>, given: &Given, kinds: &[&TypeDef]) -> Output {
+    let mut output = Output::new();
+    let named = names(given);
+    let of_kinds =
+        |template: &&Stanza| kinds.iter().any(|kind| template.objtype.as_deref() == Some(kind.name));
+    let mut found: Vec<&Stanza> = Vec::new();
+    for name in named.iter().flat_map(|names| names.split(',')) {
+        match templates::all().iter().find(|template| of_kinds(template) && template.name == name) {
+            Some(template) => found.push(template),
+            None => output.error(ctx, &format!("Could not find {name} in xCAT templates.")),
+        }
+    }
+    if named.is_none() {
+        found = templates::all().iter().filter(of_kinds).collect();
+    }
+    if found.is_empty() && output.status == 0 {
+        output.line("No object definitions have been found");
+    }
+    if given.has("stanza") {
+        output.line(HEADER);
+    }
+    let wanted: Option<Vec<&str>> = given.value("attrs").map(|list| list.split(',').collect());
+    for template in found {
+        let (name, kind) = (&template.name, template.objtype.as_deref().unwrap_or("node"));
+        match (given.has("stanza"), named.is_some() || given.has("long") || wanted.is_some()) {
+            (true, _) => output.line(&format!("\n{name}:\n    objtype={kind}")),
+            (_, true) if !given.has("short") => output.line(&format!("Object name: {name}")),
+            _ => {
+                output.line(&format!("{name}  ({kind})"));
+                continue;
+            }
+        }
+        for (attribute, value) in &template.attributes {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&attribute.as_str())) {
+                output.line(&format!("    {attribute}={value}"));
+            }
+        }
+    }
+    output
 }
 
 fn usage(status: u8) -> Plan {
@@ -170,6 +205,9 @@ fn wanted(
     };
     for name in missing {
         output.error(ctx, &format!("Could not find an object named '{name}' of type '{}'.", kind.name));
+    }
+    if let Some(range) = names.filter(|_| kind.name == "node" && found.is_empty() && output.status == 0) {
+        output.error(ctx, &format!("Could not find an object named '{range}' of type 'node'."));
     }
     found.sort_unstable();
     found.dedup();
@@ -346,18 +384,27 @@ fn print_stanza(ctx: &Ctx<'_>, kind: &TypeDef, name: &str, chosen: Option<&[Stri
     }
 }
 
-fn describe(kinds: &[&'static TypeDef]) -> Output {
+/// The attributes of the types, all or those that are wanted.
+fn describe(ctx: &Ctx<'_>, kinds: &[&'static TypeDef], wanted: Option<&str>) -> Output {
     let mut output = Output::new();
+    let wanted: Option<Vec<&str>> =
+        wanted.map(|list| list.split(',').filter(|name| !name.is_empty()).collect());
+    let is_wanted = |name: &str| wanted.as_ref().is_none_or(|wanted| wanted.contains(&name));
     for kind in kinds {
+        for name in wanted.iter().flatten().filter(|name| !kind.has(name) && kind.name != "site") {
+            let text =
+                format!("'{name}' is not a valid attribute name for an object type of '{}'.", kind.name);
+            output.error(ctx, &text);
+        }
         output.line(&format!("The valid attribute names for object type '{}' are:", kind.name));
         output.line("Attribute          Description\n");
         if kind.name == "site" {
-            for key in &schema().site {
+            for key in schema().site.iter().filter(|key| is_wanted(key.name)) {
                 output.line(&format!("{}:\t{}\n", key.name, key.description));
             }
             continue;
         }
-        for name in kind.names() {
+        for name in kind.names().into_iter().filter(|name| is_wanted(name)) {
             let text = kind.defs(name).next().map_or("", |def| {
                 schema().def(def.table).columns.get(def.column).map_or("", |column| column.description)
             });

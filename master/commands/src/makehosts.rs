@@ -80,7 +80,10 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
                 output.warn(ctx, &text);
                 continue;
             }
-            place(&mut lines, &entry, long_first);
+            let line = place(&mut lines, &entry, long_first);
+            if given.has("adddisplay") {
+                output.line(&line);
+            }
         }
     }
     let mut text = lines.join("\n");
@@ -106,8 +109,8 @@ fn all_in_order(ctx: &Ctx<'_>) -> Result<Vec<String>, Plan> {
     Ok(out)
 }
 
-/// Replaces the first line of the host, or adds one; further lines of it go.
-fn place(lines: &mut Vec<String>, entry: &Entry, long_first: bool) {
+/// Replaces the first line of the host, or adds one; further lines of it go. The answer is its line.
+fn place(lines: &mut Vec<String>, entry: &Entry, long_first: bool) -> String {
     let Entry { ip, short, domain, aliases } = entry;
     let full = format!("{short}.{domain}");
     let line = match long_first {
@@ -128,8 +131,9 @@ fn place(lines: &mut Vec<String>, entry: &Entry, long_first: bool) {
         true
     });
     if !placed {
-        lines.push(line);
+        lines.push(line.clone());
     }
+    line
 }
 
 /// Whether a line's host name (its first two names, aliases aside) is one of these.
@@ -148,7 +152,14 @@ fn keeps(line: &str) -> bool {
         })
 }
 
-fn names_of(ctx: &Ctx<'_>, node: &str) -> BTreeSet<String> {
+/// The content of the file without these nodes.
+pub(crate) fn without(ctx: &Ctx<'_>, nodes: &[String], content: &str) -> String {
+    let names: BTreeSet<String> = nodes.iter().flat_map(|node| names_of(ctx, node)).collect();
+    content.lines().filter(|line| !belongs(line, &names)).map(|line| format!("{line}\n")).collect()
+}
+
+/// The names of a node and of its interfaces, short and with the domain.
+pub(crate) fn names_of(ctx: &Ctx<'_>, node: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::from([node.to_owned()]);
     for entry in entries(ctx, node) {
         if !entry.domain.is_empty() {

@@ -9,7 +9,8 @@ use crate::defs::with_types;
 use crate::object_edit::{Mode, Request, Writer};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
-use crate::stanza;
+use crate::stanza::{self, Stanza};
+use crate::templates::{self, Wish};
 
 /// Makes objects.
 pub(crate) static MKDEF: Command = Command {
@@ -129,8 +130,9 @@ fn requests(ctx: &Ctx<'_>, given: &Given, make: bool) -> Result<Vec<Request>, Pl
         if kind.name != "group" {
             return Err(Plan::error(ctx, "The '-d' flag is valid only for groups."));
         }
-        attributes.push(("grouptype".to_owned(), "dynamic".to_owned()));
-        attributes.push(("members".to_owned(), "dynamic".to_owned()));
+        for attribute in ["grouptype", "members"] {
+            attributes.push((attribute.to_owned(), "dynamic".to_owned()));
+        }
     }
     if let Some(template) = given.value("template").filter(|_| make) {
         attributes.extend(of_template(ctx, kind, template, &attributes)?);
@@ -146,6 +148,7 @@ fn requests(ctx: &Ctx<'_>, given: &Given, make: bool) -> Result<Vec<Request>, Pl
     }
     let wheres = given.values("where");
     if kind.name == "group" && !wheres.is_empty() {
+        crate::select::Conditions::parse(&wheres).map_err(|text| Plan::error(ctx, &text))?;
         attributes.push(("wherevals".to_owned(), wheres.join("::")));
     }
     let names = match (names.is_empty(), kind.name) {
@@ -174,6 +177,9 @@ fn of_template(
     template: &str,
     given: &[(String, String)],
 ) -> Result<Vec<(String, String)>, Plan> {
+    if let Some(ready) = templates::find(kind.name, template) {
+        return of_ready_made(ctx, ready, given);
+    }
     if !ctx.state.has_object(kind, template) {
         let text = format!("Could not find the template object named '{template}' of type '{}'.", kind.name);
         return Err(Plan::error(ctx, &text));
@@ -193,6 +199,29 @@ fn of_template(
     };
     let names = kind.names().into_iter().filter(wanted);
     Ok(names.filter_map(|attribute| Some((attribute.to_owned(), own(attribute)?))).collect())
+}
+
+/// What a ready-made template gives: the values that were not given otherwise.
+fn of_ready_made(
+    ctx: &Ctx<'_>,
+    template: &Stanza,
+    given: &[(String, String)],
+) -> Result<Vec<(String, String)>, Plan> {
+    let mut values = Vec::new();
+    let mut output = Output::new();
+    for (attribute, value) in &template.attributes {
+        if given.iter().any(|(name, value)| name == attribute && !value.is_empty()) {
+            continue;
+        }
+        match templates::wish(value) {
+            Wish::Value(value) => values.push((attribute.clone(), value.to_owned())),
+            Wish::Mandatory => {
+                output.error(ctx, &format!("The attribute \"{attribute}\" must be specified!"))
+            }
+            Wish::Optional => {}
+        }
+    }
+    if output.status == 0 { Ok(values) } else { Err(output.into()) }
 }
 
 /// `-u`: fills in what follows from the four attributes of an image, and gives its usual name.

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use state::schema::{AttributeDef, Source, TypeDef};
 use state::{RowChange, TableId, schema};
 
-use crate::defs::{append, merge_part, split_attribute, subtract};
+use crate::defs::{append, append_by, merge_part, separator, split_attribute, subtract, subtract_by};
 use crate::edit::Edit;
+use crate::lsdef::DEFAULTED;
 use crate::mkdef::SOME_FAILED;
 use crate::node_edit::own_key;
 use crate::plan::{Change, Ctx, Output, Plan, invalid};
@@ -199,17 +200,29 @@ impl<'a> Writer<'a> {
             let key: Vec<&str> = key.iter().map(String::as_str).collect();
             let stored = self.edit.text(table, &key, column);
             let value = match (part, self.mode) {
+                (None, _) if (kind.name, plain) == ("group", "grouptype") => value.clone(),
+                (None, mode)
+                    if kind.name == "node" && DEFAULTED.contains(&plain) && mode != Mode::Subtract =>
+                {
+                    let own = self.without_defaults(name, plain, value);
+                    if mode == Mode::Append {
+                        self.edit.guard(table, &key);
+                        append(&self.current(kind, name, plain, stored), &own)
+                    } else {
+                        own
+                    }
+                }
                 (Some(nic), _) => {
                     self.edit.guard(table, &key);
                     merge_part(&stored, nic, value)
                 }
                 (None, Mode::Append) => {
                     self.edit.guard(table, &key);
-                    append(&self.current(kind, name, plain, stored), value)
+                    append_by(&self.current(kind, name, plain, stored), value, separator(plain))
                 }
                 (None, Mode::Subtract) => {
                     let old = self.current(kind, name, plain, stored);
-                    let new = subtract(&old, value);
+                    let new = subtract_by(&old, value, separator(plain));
                     if new == old {
                         let text = format!("'{value}' is not in the attribute '{plain}' of '{name}'.");
                         self.output.error(self.ctx, &text);
@@ -225,6 +238,27 @@ impl<'a> Writer<'a> {
             self.edit.set(table, &key, column, &value);
         }
         true
+    }
+
+    /// A list of scripts without those that every node runs anyway.
+    fn without_defaults(&mut self, node: &str, attribute: &str, value: &str) -> String {
+        if node == "xcatdefaults" {
+            return value.to_owned();
+        }
+        let always = self.ctx.state.attribute("xcatdefaults", &format!("postscripts.{attribute}"));
+        let always: Vec<String> = always.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect();
+        let mut own = Vec::new();
+        for script in value.split(',') {
+            match always.iter().any(|known| known == script) {
+                true => {
+                    let text =
+                        format!("{node}: {attribute} '{script}' is already included in the 'xcatdefaults'.");
+                    self.output.warn(self.ctx, &text);
+                }
+                false => own.push(script),
+            }
+        }
+        own.join(",")
     }
 
     /// What a list has now: the object's own value, else the inherited one.

@@ -2,8 +2,8 @@
 
 use crate::plan::{Ctx, Plan};
 use crate::{
-    chtab, gettab, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit, nodels, notif, range,
-    rmdef, tabdump, tabedit, tabgrep, tabprune, tabrestore, xcoll,
+    checked, chtab, gettab, knownhosts, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit,
+    nodels, nodepurge, notif, range, rmdef, tabdump, tabedit, tabgrep, tabprune, tabrestore, xcoll, xdshbak,
 };
 
 /// Where a command has its noderange.
@@ -46,12 +46,15 @@ static COMMANDS: &[&Command] = &[
     &lsxcatd::COMMAND,
     &makedhcp::COMMAND,
     &makehosts::COMMAND,
+    &knownhosts::KNOWN,
     &makenetworks::COMMAND,
+    &knownhosts::GLOBAL,
     &mkdef::MKDEF,
     &node_edit::NODEADD,
     &node_edit::NODECH,
     &node_edit::NODEGRPCH,
     &nodels::COMMAND,
+    &nodepurge::COMMAND,
     &node_edit::NODERM,
     &range::COMMAND,
     &notif::REGNOTIF,
@@ -63,6 +66,7 @@ static COMMANDS: &[&Command] = &[
     &tabrestore::COMMAND,
     &notif::UNREGNOTIF,
     &xcoll::COMMAND,
+    &xdshbak::COMMAND,
 ];
 
 /// All commands: of the tables, and of the families that keep their own list.
@@ -97,6 +101,11 @@ impl Command {
         self.usage
             .match_indices("-o")
             .any(|(at, found)| begins(&self.usage[..at]) && ends(&self.usage[at + found.len()..]))
+    }
+
+    /// Makes the plan; one whose values cannot be stored is an error instead.
+    pub fn make(&self, ctx: &Ctx<'_>) -> Plan {
+        checked::checked(ctx, (self.plan)(ctx))
     }
 
     /// The noderange among the arguments, if the command has one and it was given.

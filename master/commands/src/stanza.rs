@@ -11,6 +11,8 @@ pub(crate) struct Stanza {
     pub name: String,
     pub objtype: Option<String>,
     pub attributes: Vec<(String, String)>,
+    /// The line of its name.
+    pub line: usize,
 }
 
 /// Reads stanzas; defaults of `default-<type>:` are filled in. The error names the line.
@@ -18,6 +20,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Stanza>, String> {
     let mut defaults: BTreeMap<String, Vec<(String, String)>> = BTreeMap::new();
     let mut out: Vec<Stanza> = Vec::new();
     let mut open: Option<Stanza> = None;
+    let mut seen: BTreeMap<(String, String), usize> = BTreeMap::new();
     for (number, line) in text.lines().enumerate() {
         let trimmed = line.trim();
         if trimmed.is_empty() || trimmed.starts_with('#') || trimmed.starts_with('<') {
@@ -27,7 +30,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Stanza>, String> {
         match trimmed.strip_suffix(':').filter(|_| !indented) {
             Some(name) => {
                 close(open.take(), &mut defaults, &mut out);
-                open = Some(Stanza { name: name.trim().to_owned(), objtype: None, attributes: Vec::new() });
+                let (name, line) = (name.trim().to_owned(), number + 1);
+                open = Some(Stanza { name, objtype: None, attributes: Vec::new(), line });
             }
             None => {
                 let (Some(stanza), Some((attribute, value))) = (open.as_mut(), trimmed.split_once('='))
@@ -40,12 +44,28 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Stanza>, String> {
                 let (attribute, value) = (attribute.trim(), value.trim());
                 match attribute {
                     "objtype" => stanza.objtype = Some(value.to_owned()),
+                    _ if stanza.attributes.iter().any(|(known, _)| known == attribute) => {
+                        return Err(format!(
+                            "line {} of the stanza input gives '{attribute}' of '{}' again",
+                            number + 1,
+                            stanza.name
+                        ));
+                    }
                     _ => stanza.attributes.push((attribute.to_owned(), value.to_owned())),
                 }
             }
         }
     }
     close(open, &mut defaults, &mut out);
+    for stanza in &out {
+        let key = (stanza.objtype.clone().unwrap_or_default(), stanza.name.clone());
+        if let Some(first) = seen.insert(key, stanza.line) {
+            return Err(format!(
+                "line {} of the stanza input defines '{}' again, which line {first} does already",
+                stanza.line, stanza.name
+            ));
+        }
+    }
     Ok(out)
 }
 
@@ -96,5 +116,10 @@ mod tests {
     fn a_line_that_is_not_understood_is_named() {
         assert!(parse("n1:\n    objtype=node\n    nonsense\n").unwrap_err().contains("line 3"));
         assert!(parse("    a=b\n").is_err());
+        let twice = "n1:\n    objtype=node\nn1:\n    objtype=group\nn1:\n    objtype=node\n";
+        assert!(
+            parse(twice).unwrap_err().contains("line 5 of the stanza input defines 'n1' again, which line 1")
+        );
+        assert!(parse("n1:\n    os=a\n    os=b\n").unwrap_err().contains("line 3"));
     }
 }

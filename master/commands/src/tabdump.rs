@@ -115,6 +115,12 @@ fn describe(ctx: &Ctx<'_>, def: &TableDef) -> Output {
         })
         .collect();
     output.line(&lines.join("\n\n"));
+    if def.name == "site" {
+        output.line("\nThe keys that are known:\n");
+        for key in &schema().site {
+            output.line(&format!(" {}:\t{}", key.name, key.description));
+        }
+    }
     output
 }
 

@@ -61,6 +61,9 @@ fn prune(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
             output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
         }
     }
+    if !given.has("verbose") {
+        output.line(&format!("tabprune of {name} complete."));
+    }
     if old.is_empty() {
         return Ok(output.into());
     }

@@ -103,7 +103,13 @@ pub(crate) fn rows(
     let mut rows = Vec::with_capacity(records.len());
     for (number, record) in records.into_iter().enumerate() {
         if record.values.len() > columns.len() {
-            let text = format!("line {number} has more values than the header has columns: {}", record.text);
+            let text = format!(
+                "line {}, value {}: there are more values than the {} columns of the header: {}",
+                record.line,
+                columns.len() + 1,
+                columns.len(),
+                record.text
+            );
             return Err((1, text));
         }
         let value = |wanted: usize| {

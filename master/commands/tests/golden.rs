@@ -11,8 +11,14 @@ mod definitions;
 mod noderange;
 #[path = "golden/nodes.rs"]
 mod nodes;
+#[path = "golden/options.rs"]
+mod options;
+#[path = "golden/renamed.rs"]
+mod renamed;
 #[path = "golden/rows.rs"]
 mod rows;
+#[path = "golden/tables.rs"]
+mod tables;
 #[path = "golden/transcripts.rs"]
 mod transcripts;
 #[path = "golden/world.rs"]

@@ -297,7 +297,7 @@ impl Task {
                 return (verdict, Plan::Answer(Output::new()));
             }
             // A panic in one command ends this request, not the master.
-            let planned = || commands::help::extended(command, (command.plan)(&ctx));
+            let planned = || commands::help::extended(command, command.make(&ctx));
             let plan = std::panic::catch_unwind(AssertUnwindSafe(planned));
             let plan = plan.unwrap_or_else(|_| {
                 self.core.health.counter("commands_panicked").one();

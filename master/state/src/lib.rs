@@ -30,6 +30,7 @@ pub use apply::{Applied, Event, Past, PastRow, REQUESTS, STAGE_LIFE, STAGED, Sta
 pub use change::{Content, Entry, Outcome, Part, Precondition, Refusal, RowChange, Transaction, Whole};
 pub use groups::{Files, Selection};
 pub use history::{HISTORY, HISTORY_BYTES};
+pub use pattern::fault as pattern_fault;
 pub use resolve::Found;
 pub use row::Row;
 pub use schema::{TableDef, TableId, schema};

@@ -87,9 +87,10 @@ impl State {
         }
     }
 
-    /// The attribute by its first definition without a condition: what conditions themselves look at.
+    /// The attribute by its first definition without a condition, if it has one: what conditions themselves look at.
     fn plain_attribute(&self, kind: &TypeDef, name: &str, attribute: &str) -> Option<String> {
-        let def = kind.defs(attribute).find(|def| def.only_if.is_none())?;
+        let mut defs = kind.defs(attribute);
+        let def = defs.clone().find(|def| def.only_if.is_none()).or_else(|| defs.next())?;
         self.stored(kind, def, name)
     }
 

@@ -5,6 +5,9 @@
 //! - `|replacement|`: the captures are the numbers in the name, without leading zeros.
 //! - `/expression/replacement/`: the matched part of the name is replaced by the text as it is.
 //!
+//! - `eth0!|expression|replacement|,ib0!...`: a list of parts with names, as the columns of `nics` have it: each
+//!   part that is a pattern is computed.
+//!
 //! When the expression does not match, the value is the node's name; an empty result is no value.
 
 use std::sync::Arc;
@@ -58,14 +61,44 @@ impl Patterns {
 
 fn looks_like(value: &str) -> bool {
     value.len() > 1
-        && (value.starts_with('|') && value.ends_with('|') || value.starts_with('/') && value.ends_with('/'))
+        && (value.starts_with('|') && value.ends_with('|')
+            || value.starts_with('/') && value.ends_with('/')
+            || value.contains("!|"))
+}
+
+/// Why a value that has the form of a pattern is none; `None` for everything else.
+pub fn fault(value: &str) -> Option<String> {
+    if value.len() < 3 || !looks_like(value) || Pattern::parse(value).is_some() {
+        return None;
+    }
+    if value.contains("!|") && !value.starts_with('|') {
+        return pieces(value)?.into_iter().find_map(|(_, text)| fault(text));
+    }
+    if let Some(inner) = between(value, '/') {
+        let (left, _) = inner.split_once('/').filter(|(_, right)| !right.contains('/'))?;
+        return left.contains("(\\d").then(|| compiled(left).err()).flatten();
+    }
+    let inner = between(value, '|')?;
+    let (left, right) = inner.split_once('|').unwrap_or(("", inner));
+    if let Err(reason) = compiled(left) {
+        return Some(reason);
+    }
+    Some(format!("the parts in parentheses of '{right}' cannot be computed"))
 }
 
 /// A prepared pattern.
 #[derive(Debug, Clone)]
 pub(crate) enum Pattern {
-    Replace { regex: Regex, text: String },
-    Compute { regex: Option<Regex>, parts: Vec<Part> },
+    Replace {
+        regex: Regex,
+        text: String,
+    },
+    Compute {
+        regex: Option<Regex>,
+        parts: Vec<Part>,
+    },
+    /// What stands in front of each part (with its comma), and the part: a text or a pattern.
+    List(Vec<(String, Result<Pattern, String>)>),
 }
 
 #[derive(Debug, Clone)]
@@ -76,6 +109,17 @@ pub(crate) enum Part {
 
 impl Pattern {
     pub(crate) fn parse(value: &str) -> Option<Pattern> {
+        if value.contains("!|") && !value.starts_with(['|', '/']) {
+            let mut list = Vec::new();
+            for (front, text) in pieces(value)? {
+                let pattern = match text.starts_with('|') && text.len() > 1 {
+                    true => Ok(Pattern::parse(text)?),
+                    false => Err(text.to_owned()),
+                };
+                list.push((front.to_owned(), pattern));
+            }
+            return Some(Pattern::List(list));
+        }
         if let Some(inner) = between(value, '/') {
             let (left, right) = inner.split_once('/').filter(|(_, right)| !right.contains('/'))?;
             let regex = compile(left)?;
@@ -112,6 +156,17 @@ impl Pattern {
                 None => node.to_owned(),
             },
             Pattern::Compute { regex: None, parts } => compute(parts, &numbers(node), "", "")?,
+            Pattern::List(list) => {
+                let mut text = String::new();
+                for (front, part) in list {
+                    text.push_str(front);
+                    match part {
+                        Ok(pattern) => text.push_str(&pattern.value(node).unwrap_or_default()),
+                        Err(plain) => text.push_str(plain),
+                    }
+                }
+                text
+            }
         };
         (!text.is_empty()).then_some(text)
     }
@@ -121,8 +176,39 @@ fn between(value: &str, mark: char) -> Option<&str> {
     value.strip_prefix(mark)?.strip_suffix(mark)
 }
 
+/// A list at its commas, but not at those inside of patterns: what stands in front of each part (comma, name and
+/// `!`), and the part.
+fn pieces(value: &str) -> Option<Vec<(&str, &str)>> {
+    let mut out = Vec::new();
+    let mut start = 0;
+    while start < value.len() {
+        let mark = value[start..].find('!').map(|at| start + at + 1)?;
+        let end = match value[mark..].starts_with('|') {
+            true => value[mark..].find("|,").map_or(value.len(), |at| mark + at + 1),
+            false => value[mark..].find(',').map_or(value.len(), |at| mark + at),
+        };
+        out.push((&value[start..mark], &value[mark..end]));
+        start = end;
+    }
+    Some(out)
+}
+
 fn compile(text: &str) -> Option<Regex> {
-    RegexBuilder::new(text).size_limit(REGEX_BYTES).build().ok()
+    compiled(text).ok()
+}
+
+/// The error is one line.
+fn compiled(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text).size_limit(REGEX_BYTES).build().map_err(|error| match error {
+        regex::Error::CompiledTooBig(limit) => {
+            format!("the expression '{text}' needs more than {limit} bytes when it is compiled")
+        }
+        error => {
+            let words = error.to_string();
+            let last = words.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            format!("the expression '{text}' does not compile: {last}")
+        }
+    })
 }
 
 fn compute(parts: &[Part], groups: &[&str], before: &str, after: &str) -> Option<String> {
@@ -452,6 +538,31 @@ mod tests {
         check(r"|n(\d+)|(ipadd(10,0,0,250,$1))|", "n10", Some("10.0.1.4"));
         check(r"|n(\d+)|(ipadd(10,0,0,1,$1,1,1))|", "n254", Some("10.0.1.1"));
         check(r"|rack(.)|(a2idx($1))|", "rackc", Some("3"));
+    }
+
+    #[test]
+    fn the_parts_of_a_list_are_computed_each_for_itself() {
+        check(r"eth0!|\D+(\d+)\D+|10.80.1.($1*2+103)|", "sn4b", Some("eth0!10.80.1.111"));
+        let two = r"eth0!|n(\d+)|10.1.0.($1)|,ib0!|n(\d+)|10.2.0.($1)|,eth1!10.3.0.1|10.3.0.2";
+        check(two, "n7", Some("eth0!10.1.0.7,ib0!10.2.0.7,eth1!10.3.0.1|10.3.0.2"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_pattern_is_said() {
+        for (text, said) in [
+            (r"|n(\d+|x|", "does not compile: unclosed group"),
+            (r"|n(\d+)|(rm($1))|", "cannot be computed"),
+            ("|((a{1000}){1000}){100}|x|", "bytes when it is compiled"),
+            (r"eth0!|n(\d+|x|,eth1!1.2.3.4", "unclosed group"),
+            (r"/n(\d+/x/", "unclosed group"),
+        ] {
+            let fault = super::fault(text).unwrap_or_else(|| panic!("{text} is refused"));
+            assert!(fault.contains(said), "{text}: {fault}");
+        }
+        for text in [r"|n(\d+)|r($1/24)|", "|", "||", "/install/x/", "a!|", "plain", r"|^.*$||", "/opt/(x/y/"]
+        {
+            assert_eq!(super::fault(text), None, "{text}");
+        }
     }
 
     #[test]

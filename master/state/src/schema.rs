@@ -13,6 +13,14 @@ const SITE: &str = include_str!("schema/site.tsv");
 
 static SCHEMA: LazyLock<Schema> = LazyLock::new(Schema::read);
 
+/// Names of the first xCAT that live on in other tables: a table, or `table.column`, and what it is now.
+const LEGACY: [(&str, &str); 4] = [
+    ("hmc", "ppchcp"),
+    ("ivm", "ppchcp"),
+    ("nodelist.group", "nodelist.groups"),
+    ("noderes.serialport", "nodehm.serialport"),
+];
+
 /// The one schema.
 pub fn schema() -> &'static Schema {
     &SCHEMA
@@ -115,9 +123,9 @@ pub struct SiteKey {
 }
 
 impl Schema {
-    /// The table of this name.
+    /// The table of this name, or of this legacy name.
     pub fn table(&self, name: &str) -> Option<TableId> {
-        self.names.get(name).copied().map(TableId)
+        self.names.get(name).or_else(|| self.names.get(legacy(name)?)).copied().map(TableId)
     }
 
     /// The definition of a table.
@@ -127,7 +135,7 @@ impl Schema {
 
     /// `table.column`.
     pub fn column(&self, text: &str) -> Option<(TableId, usize)> {
-        let (table, column) = text.split_once('.')?;
+        let (table, column) = legacy(text).unwrap_or(text).split_once('.')?;
         let table = self.table(table)?;
         Some((table, self.def(table).column(column)?))
     }
@@ -250,7 +258,7 @@ impl TypeDef {
     }
 
     /// All definitions of an attribute.
-    pub fn defs<'a>(&'a self, attribute: &'a str) -> impl Iterator<Item = &'a AttributeDef> {
+    pub fn defs<'a>(&'a self, attribute: &'a str) -> impl Iterator<Item = &'a AttributeDef> + Clone {
         self.attributes.iter().filter(move |a| a.name == attribute)
     }
 
@@ -261,6 +269,11 @@ impl TypeDef {
         names.dedup();
         names
     }
+}
+
+/// What a legacy name stands for.
+fn legacy(name: &str) -> Option<&'static str> {
+    LEGACY.iter().find(|(old, _)| *old == name).map(|(_, new)| *new)
 }
 
 fn lines(text: &'static str) -> impl Iterator<Item = Vec<&'static str>> {
@@ -287,6 +300,16 @@ mod tests {
     fn every_attribute_has_a_column() {
         let lines = OBJECTS.lines().filter(|line| line.starts_with("A\t")).count();
         assert_eq!(schema().types.iter().map(|t| t.attributes.len()).sum::<usize>(), lines);
+    }
+
+    #[test]
+    fn legacy_names_mean_what_they_became() {
+        let schema = schema();
+        assert_eq!(schema.table("hmc"), schema.table("ppchcp"));
+        assert_eq!(schema.table("ivm"), schema.table("ppchcp"));
+        assert_eq!(schema.column("noderes.serialport"), schema.column("nodehm.serialport"));
+        assert_eq!(schema.column("nodelist.group"), schema.column("nodelist.groups"));
+        assert!(LEGACY.iter().all(|(old, _)| !schema.tables.iter().any(|table| table.name == *old)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn unknown_names_are_named() {
     refused(&["nodech", "n1", "nosuch.col=1"], "", 1, "nosuch.col not a valid table.column description");
     refused(&["nodeadd", "x1", "groups=all", "nodehm.nosuch=1"], "", 1, "nodehm.nosuch not a valid");
     refused(&["chtab", "node=n1", "nosuch.col=1"], "", 1, "Table nosuch does not exist.");
-    refused(&["chtab", "nosuch=n1", "nodepos.u=1"], "", 1, "nodepos.nosuch not a valid");
+    refused(&["chtab", "nosuch=n1", "nodepos.u=1"], "", 1, "no such column: nosuch in the table nodepos");
     refused(&["chdef", "n1", "nosuch=1"], "", 1, "'nosuch' is not a valid attribute name");
     refused(&["mkdef", "-t", "nosuch", "x"], "", 1, "Type 'nosuch' is not a valid xCAT object type.");
     refused(&["lsdef", "-t", "network", "nosuch"], "", 1, "Could not find an object named 'nosuch'");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::nodes;
+use crate::renamed::Form;
 use commands::{Change, Ctx, Edited, Effect, Inputs, Interface, Need, Plan, resolve};
 use state::history::Reading;
 use state::{Entry, Files, RowChange, State, Transaction};
@@ -23,6 +24,7 @@ pub struct World {
     pub disk: BTreeMap<String, String>,
     pub hosts: String,
     editor: Option<String>,
+    environment: BTreeMap<String, String>,
     index: u64,
 }
 
@@ -49,20 +51,50 @@ pub fn files(name: &str) -> BTreeMap<String, String> {
 }
 
 impl World {
-    /// The database of the observations.
-    pub fn observed(inputs: &str) -> World {
+    /// No rows but those of a new cluster, no files.
+    pub fn founded() -> World {
         let mut world = World {
             state: State::new(),
-            disk: files(inputs),
+            disk: BTreeMap::new(),
+            hosts: "127.0.0.1 localhost\n".to_owned(),
+            editor: None,
+            environment: BTreeMap::new(),
+            index: 0,
+        };
+        let founding = state::initial::Founding {
+            cluster: "mn01",
+            admin: "root",
+            domain: "cluster.test",
+            master: "10.1.0.1",
+        };
+        world.apply(Transaction { changes: state::initial::rows(&founding), ..Transaction::default() });
+        world
+    }
+
+    /// The database of the observations.
+    pub fn observed(inputs: &str) -> World {
+        World::observed_as(inputs, Form::Observed)
+    }
+
+    /// The database of the observations, as it was or with other names.
+    pub fn observed_as(inputs: &str, form: Form) -> World {
+        let mut world = World {
+            state: State::new(),
+            disk: files(inputs).into_iter().map(|(name, text)| (name, form.text(&text))).collect(),
             hosts: "127.0.0.1 localhost\n10.1.0.1 mn01.cluster.test mn01\n".to_owned(),
             editor: None,
+            environment: form.environment(),
             index: 0,
         };
         let mut changes = Vec::new();
         for entry in std::fs::read_dir(golden("db")).unwrap() {
             let path = entry.unwrap().path();
             let table = path.file_stem().unwrap().to_str().unwrap().to_owned();
-            let (columns, records) = commands::csv::parse(&std::fs::read(&path).unwrap()).unwrap();
+            let text = form.text(&std::fs::read_to_string(&path).unwrap());
+            let (columns, mut records) = commands::csv::parse(text.as_bytes()).unwrap();
+            if form == Form::Renamed {
+                records.reverse();
+            }
             let def = world.state.named(&table).unwrap().def();
             for record in records {
                 let cells: Vec<(String, String)> = columns.iter().cloned().zip(record.values).collect();
@@ -107,7 +139,6 @@ impl World {
         let mut inputs = Inputs::default();
         let mut given = None;
         loop {
-            let environment = BTreeMap::new();
             let ctx = Ctx {
                 state: &self.state,
                 command: found.name,
@@ -116,12 +147,12 @@ impl World {
                 cluster: "mn01",
                 now: 1_700_000_000,
                 version: "0.1.0",
-                environment: &environment,
+                environment: &self.environment,
                 files: &sent,
                 stdin: given,
                 inputs: &inputs,
             };
-            match (found.plan)(&ctx) {
+            match found.make(&ctx) {
                 Plan::Answer(output) => return Some(ran(&output)),
                 Plan::Change(change) => {
                     let Change { changes, preconditions, effects, output, .. } = change;
@@ -197,6 +228,7 @@ impl World {
         let quiet = |out: String| Some(Ran { out, err: String::new(), rc: 0 });
         match command {
             ["cat", "/etc/hosts"] => quiet(self.hosts.clone()),
+            ["cat", path] => quiet(self.disk.get(*path).cloned().unwrap_or_default()),
             ["cp", from, to] => {
                 let text = self.disk.get(*from)?.clone();
                 self.disk.insert((*to).to_owned(), text);

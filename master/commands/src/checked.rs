@@ -1,0 +1,62 @@
+//! What every change of rows must fulfil, whichever command made it: values that can be kept and computed. Tables
+//! get their own names instead of legacy ones.
+
+use state::{RowChange, pattern_fault, schema};
+
+use crate::plan::{Change, Ctx, Plan};
+
+/// Largest value of a cell, in bytes.
+pub(crate) const MAX_VALUE: usize = 1 << 20;
+
+/// The plan, or the error that says which value cannot be stored.
+pub(crate) fn checked(ctx: &Ctx<'_>, plan: Plan) -> Plan {
+    let Plan::Change(mut change) = plan else { return plan };
+    match check(&mut change) {
+        Ok(()) => Plan::Change(change),
+        Err(text) => Plan::error(ctx, &format!("{text}; nothing was changed")),
+    }
+}
+
+fn check(change: &mut Change) -> Result<(), String> {
+    for change in &mut change.changes {
+        match change {
+            RowChange::Set { table, key, cells } => {
+                let Some(id) = schema().table(table) else { continue };
+                let def = schema().def(id);
+                if *table != def.name {
+                    def.name.clone_into(table);
+                }
+                let owner = || match key.iter().any(|text| !text.is_empty()) {
+                    true => key.join(","),
+                    false => cells.first().map(|(_, text)| text.clone()).unwrap_or_default(),
+                };
+                if key.iter().any(|text| text.contains('\0')) {
+                    return Err(format!("{}: a key has a NUL character", def.name));
+                }
+                for (column, value) in cells.iter() {
+                    if let Some(fault) = fault(value, def.node.is_some()) {
+                        return Err(format!("{}.{column} of '{}': {fault}", def.name, owner()));
+                    }
+                }
+            }
+            RowChange::Delete { table, .. } | RowChange::Clear { table } => {
+                if let Some(id) = schema().table(table) {
+                    schema().def(id).name.clone_into(table);
+                }
+            }
+            RowChange::ForgetNode { .. } | RowChange::Restore { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// Why a value cannot be stored.
+fn fault(value: &str, computed: bool) -> Option<String> {
+    if value.len() > MAX_VALUE {
+        return Some(format!("the value has {} bytes, more than {MAX_VALUE}", value.len()));
+    }
+    if value.contains('\0') {
+        return Some("the value has a NUL character".to_owned());
+    }
+    pattern_fault(value).filter(|_| computed)
+}
