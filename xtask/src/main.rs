@@ -18,6 +18,7 @@ mod packages;
 mod process;
 mod rocksdb;
 mod stage;
+mod tables;
 mod test;
 mod workspace;
 
