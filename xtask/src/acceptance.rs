@@ -10,6 +10,7 @@ mod config;
 mod faults;
 mod full_disk;
 mod garbage;
+mod identity;
 mod masters;
 mod plan;
 mod power;
@@ -91,6 +92,7 @@ const GROUPS: &[Group] = &[
         checks: &[
             plan::CHECKS,
             power::CHECKS,
+            identity::CHECKS,
             shell::CHECKS,
             config::CHECKS,
             adapters::CHECKS,

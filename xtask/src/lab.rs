@@ -8,6 +8,7 @@ mod acting;
 mod chassis;
 mod define;
 mod enter;
+mod garble;
 mod machine;
 mod network;
 mod place;
@@ -97,6 +98,10 @@ enum Deed {
     },
     #[command(hide = true)]
     Forwarding { bridge: String },
+    #[command(hide = true)]
+    Garble { address: String, questions: usize },
+    #[command(hide = true)]
+    Noise { address: String, head: String, bytes: usize, count: usize },
 }
 
 /// Options of `lab up`.
@@ -183,6 +188,8 @@ pub fn run(workspace: &Workspace, options: Options) -> Result<ExitCode> {
         Deed::Supervise { place } => supervise::supervise(&Place::at(place))?,
         Deed::Chassis { place, machine, words } => chassis::answer(&Place::at(place), &machine, &words)?,
         Deed::Forwarding { bridge } => switch::serve_forwarding(&bridge)?,
+        Deed::Noise { address, head, bytes, count } => garble::noise(&address, &head, bytes, count)?,
+        Deed::Garble { address, questions } => garble::answer(&address, questions)?,
     }
     Ok(ExitCode::SUCCESS)
 }

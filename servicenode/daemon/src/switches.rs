@@ -244,7 +244,8 @@ impl Switches {
     fn note(&self, failed: Failed, row: &SwitchView, known: &mut Known, junk: (u64, u64)) -> String {
         let mut reason = failed.reason(row, self.timing.request * (RETRIES + 1));
         if self.junk() != junk {
-            reason.push_str("; what came meanwhile was malformed or answered no question");
+            // No semicolon: that stands between the reasons of the methods.
+            reason.push_str(", and what came meanwhile was malformed or answered no question");
         }
         if known.failed.as_ref().is_none_or(|(_, before)| *before != reason) {
             warn!(switch = %row.name, %reason, "switch");

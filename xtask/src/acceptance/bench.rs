@@ -1,5 +1,6 @@
 //! What the checks work with: the lab, commands in it, patience with an end.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +14,9 @@ use crate::stage::Note;
 const BEAT: Duration = Duration::from_millis(100);
 /// The place where the admin sits.
 pub const CORE: &str = "core";
+
+/// What a daemon has counted.
+pub type Counts = BTreeMap<String, u64>;
 
 /// A lab under examination.
 pub struct Bench<'a> {
@@ -175,6 +179,18 @@ impl Bench<'_> {
         self.lab.log(&format!("{machine}.node")).lines().filter(|line| line.contains(mark)).count()
     }
 
+    /// The counters of a service node.
+    pub fn counters(&self, name: &str) -> Result<Counts> {
+        let path = self.lab.path("racks").join(name).join("counters");
+        let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        Ok(counts(&text, " "))
+    }
+
+    /// The counters of the master that answers.
+    pub fn master_counters(&self) -> Result<Counts> {
+        Ok(counts(&self.ok(&["margay", "status"])?, ": "))
+    }
+
     /// The machines whose nodes are defined.
     pub fn defined(&self) -> Vec<Drawn> {
         self.lab.drawn().into_iter().filter(|machine| machine.defined).collect()
@@ -202,6 +218,12 @@ impl Bench<'_> {
         let name = said.err.strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name);
         name.map(str::to_owned).with_context(|| format!("no server in: {}", said.err))
     }
+}
+
+/// Lines of a name and a number; others are passed over.
+fn counts(text: &str, between: &str) -> Counts {
+    let pairs = text.lines().filter_map(|line| line.split_once(between));
+    pairs.filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?))).collect()
 }
 
 /// Waits until something is there; looks again and again, with an end.

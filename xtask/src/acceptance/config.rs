@@ -19,9 +19,13 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// For full racks.
-pub const MANY: &[Check] =
-    &[daily(PREPARES, all_booted), daily("a changed row reaches 16 agents within 2 s", change_arrives)];
+pub const MANY: &[Check] = &[
+    daily(PREPARES, all_booted),
+    daily("a changed row reaches 16 of 16 agents within 2 s", change_arrives_16),
+];
 
+/// A changed row is applied within this time everywhere.
+const ARRIVES: Duration = Duration::from_secs(2);
 /// The node that is set up.
 const NODE: &str = "r2n01";
 
@@ -111,15 +115,25 @@ fn every_item(bench: &Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// All but the node that has a row of its own, which hides the group's.
 fn change_arrives(bench: &Bench<'_>) -> Result<()> {
-    let nodes: Vec<String> =
+    let nodes = bench.column("machines", "nodelist.node")?.into_iter().map(|(node, _)| node);
+    arrives(bench, &nodes.filter(|node| node != NODE).collect::<Vec<_>>())
+}
+
+fn change_arrives_16(bench: &Bench<'_>) -> Result<()> {
+    let nodes: Vec<_> =
         bench.column("machines", "nodelist.node")?.into_iter().map(|(node, _)| node).collect();
+    ensure!(nodes.len() == 16, "{} machines instead of 16: {nodes:?}", nodes.len());
+    arrives(bench, &nodes)
+}
+
+fn arrives(bench: &Bench<'_>, nodes: &[String]) -> Result<()> {
     let files = nodes
         .iter()
-        .filter(|node| *node != NODE)
         .map(|node| Ok((node.clone(), root(bench, node)?.join("etc/hosts"))))
         .collect::<Result<Vec<_>>>()?;
-    for (number, limit) in [(1, 3.0), (2, 2.0)] {
+    for number in [1, 2] {
         let mark = format!("192.0.2.{number} changed{number}");
         let begun = Instant::now();
         bench.ok(&["chtab", "node=machines", &format!("selfconf.hosts={mark}")])?;
@@ -137,7 +151,7 @@ fn change_arrives(bench: &Bench<'_>) -> Result<()> {
             files.len(),
             took.as_secs_f64()
         ));
-        ensure!(took < Duration::from_secs_f64(limit), "it took {took:.2?}");
+        ensure!(took < ARRIVES, "it took {took:.2?}");
     }
     Ok(())
 }

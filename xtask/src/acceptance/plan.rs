@@ -1,14 +1,17 @@
 //! Discovery: the tables end as the racks were drawn, and what cannot be recognized says why.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, bail, ensure};
 
-use super::bench::{Bench, until};
+use super::bench::{Bench, CORE, until};
 use super::{Check, daily};
 
 /// In the order in which they build on one another.
 pub const CHECKS: &[Check] = &[
     daily("nobody knows any machine before the power comes on", nothing_known),
     daily("with its switches silent nobody is discovered, and every method says why", switches_silent),
+    daily("garbage in place of a switch's answers is counted and said, and discovers nobody", switch_garbled),
     daily("discovery completes when the switches answer again", switches_back),
     daily("the tables equal the drawn plan, and two swapped cables give swapped names", as_drawn),
     daily("a machine on a port without a node stays pending, and nodediscoverdef names it", stranger),
@@ -68,6 +71,55 @@ fn switches_silent(bench: &Bench<'_>) -> Result<()> {
         ensure!(known.iter().all(|(_, value)| value.is_empty()), "discovered nevertheless: {known:?}");
     }
     Ok(())
+}
+
+/// Questions that are answered with garbage: one and its two repetitions.
+const GARBLED: &str = "3";
+
+/// Somebody else answers for the switch of rack 1, whose own management is still silent.
+fn switch_garbled(bench: &Bench<'_>) -> Result<()> {
+    const LIAR: &str = "10.1.0.1";
+    let (pid, before) = (bench.lab.pid("r1sn")?, bench.counters("r1sn")?);
+    let (xtask, at) = (bench.lab.program("xtask"), format!("{LIAR}:161"));
+    ensure!(bench.lab.run(CORE, &["ip", "-br", "addr"])?.contains(LIAR), "{LIAR} is not the admin's seat");
+    let truth = bench.column("r1sw", "hosts.ip")?;
+    let [(_, address)] = truth.as_slice() else { bail!("the address of r1sw: {truth:?}") };
+    let liar = bench.begin(&[&xtask, "lab", "garble", &at, GARBLED])?;
+    bench.ok(&["nodech", "r1sw", &format!("hosts.ip={LIAR}")])?;
+    let result = (|| {
+        let said = liar.wait(Duration::from_secs(60))?;
+        let sent: Vec<u64> = said.out.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        let [malformed, unasked] = sent[..] else {
+            bail!("the garbler said {}", said.all());
+        };
+        let mut grown = (0, 0);
+        until("all garbage to be counted", 20, || {
+            let now = bench.counters("r1sn")?;
+            let growth = |name| now.get(name).unwrap_or(&0) - before.get(name).unwrap_or(&0);
+            grown = (growth("snmp_dropped_malformed"), growth("snmp_dropped_unasked"));
+            Ok((grown.0 >= malformed && grown.1 >= unasked).then_some(()))
+        })
+        .with_context(|| format!("{grown:?} of {malformed} and {unasked}"))?;
+        ensure!(grown == (malformed, unasked), "{grown:?} counted of {malformed} and {unasked}");
+        bench.note.print(&format!("              {malformed} malformed, {unasked} unasked for"));
+        until("the reason to be shown", 30, || {
+            let text = bench.ok(&["nodediscoverls", "-l", "-t", "undef"])?;
+            let shown = text.lines().any(|line| {
+                line.contains(&format!("r1sw ({LIAR}) did not answer")) && line.contains("malformed")
+            });
+            Ok(shown.then_some(()))
+        })
+    })();
+    bench.ok(&["nodech", "r1sw", &format!("hosts.ip={address}")])?;
+    result.with_context(|| {
+        bench.say(&["nodediscoverls", "-l"]).map_or_else(|e| e.to_string(), |said| said.all())
+    })?;
+    for column in ["mac.mac", "vpd.serial"] {
+        let known = bench.column("machines", column)?;
+        ensure!(known.iter().all(|(_, value)| value.is_empty()), "discovered nevertheless: {known:?}");
+    }
+    ensure!(bench.lab.pid("r1sn")? == pid, "r1sn was started anew");
+    bench.lab.signal("0", &pid).context("r1sn is dead")
 }
 
 fn switches_back(bench: &Bench<'_>) -> Result<()> {
