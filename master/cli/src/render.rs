@@ -89,6 +89,12 @@ impl<O: Write, E: Write> Render<O, E> {
         Ok(fault.is_none())
     }
 
+    /// What was printed will not come again.
+    pub fn forget(&mut self) {
+        self.printed.clear();
+        self.replay.clear();
+    }
+
     /// Prints one piece.
     ///
     /// # Errors

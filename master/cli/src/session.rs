@@ -192,6 +192,11 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                 self.screen.rows(rows);
                 Ok(())
             }
+            Answer::GoOn(argv) => {
+                self.run.argv = argv;
+                self.screen.forget();
+                Ok(())
+            }
             Answer::Progress { done, of, what } => self.screen.progress(done, of, &what),
             Answer::WantFile { path, limit } => {
                 reply = side::read_file(&path, limit);

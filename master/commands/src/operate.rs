@@ -21,6 +21,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::log::DIFF,
     &crate::log::LOG,
     &crate::undo::COMMAND,
+    &crate::watch::COMMAND,
     &hardware::RBEACON,
     &hardware::RINV,
     &hardware::RPOWER,

@@ -120,6 +120,8 @@ pub enum Plan {
     Admit(String),
     /// Run a program on the master's machine.
     Helper(Helper),
+    /// Show changes as they come.
+    Watch(Box<crate::watch::Watch>),
 }
 
 /// A change of rows.

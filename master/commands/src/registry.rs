@@ -57,6 +57,7 @@ static COMMANDS: &[&Command] = &[
     &nodepurge::COMMAND,
     &node_edit::NODERM,
     &range::COMMAND,
+    &notif::NOTIFICATION,
     &notif::REGNOTIF,
     &rmdef::COMMAND,
     &tabdump::COMMAND,

@@ -35,6 +35,8 @@ pub struct Config {
     pub hosts: PathBuf,
     /// What `mknb` runs.
     pub genesis: Genesis,
+    /// How handlers of changes are called.
+    pub notify: Notify,
     /// Bounds.
     pub limits: Limits,
     /// All members, this one included; empty is a group of one.
@@ -63,6 +65,26 @@ impl Default for Genesis {
             cache: "/var/cache/margay/genesis".into(),
             out: "/tftpboot/xcat".into(),
         }
+    }
+}
+
+/// How handlers of changes are called (`regnotif`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Notify {
+    /// The program that calls them; empty is this program itself.
+    pub runner: PathBuf,
+    /// Seconds that a handler may take for one call.
+    pub deadline: u64,
+    /// How often a call is tried.
+    pub attempts: u32,
+    /// Milliseconds before the second attempt; each further one waits twice as long, at most a minute.
+    pub pause: u64,
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self { runner: PathBuf::new(), deadline: 60, attempts: 5, pause: 1000 }
     }
 }
 
@@ -112,6 +134,7 @@ impl Default for Config {
             bootstrap: "bootstrap.json".into(),
             hosts: "/etc/hosts".into(),
             genesis: Genesis::default(),
+            notify: Notify::default(),
             limits: Limits::default(),
             peers: Vec::new(),
         }
@@ -162,6 +185,16 @@ agent = "/usr/lib/margay/margay-agent"
 cache = "/var/cache/margay/genesis"
 out = "/tftpboot/xcat"
 
+# How handlers of changes are called (regnotif).
+[notify]
+# The program that calls them; empty is margayd itself.
+runner = ""
+# Seconds that a handler may take for one call.
+deadline = 60
+# How often a call is tried, and the milliseconds before the second attempt (then twice as long, at most a minute).
+attempts = 5
+pause = 1000
+
 [limits]
 # Actions that one user can have outstanding.
 actions_per_user = 64
@@ -185,6 +218,9 @@ file = 67108864
         }
         if self.id == 0 {
             faults.push("id: members count from 1".to_owned());
+        }
+        if self.notify.deadline == 0 || self.notify.deadline > 86_400 || self.notify.attempts == 0 {
+            faults.push("notify: a handler needs 1 to 86400 seconds and at least one attempt".to_owned());
         }
         if !self.peers.is_empty()
             && !self.peers.iter().any(|peer| peer.id == self.id && peer.name == self.name)

@@ -64,7 +64,11 @@ pub async fn pass(core: &Core, caller: &Caller, request: Request, mut client: Ex
 }
 
 /// A conversation with whoever leads, and its number. When the leader changes meanwhile, the old one is waited for no more.
-async fn reach(core: &Core, caller: &Caller, request: &Request) -> Result<(u64, Exchange), LinkError> {
+pub(crate) async fn reach(
+    core: &Core,
+    caller: &Caller,
+    request: &Request,
+) -> Result<(u64, Exchange), LinkError> {
     let mut status = core.group.status();
     loop {
         let leader = status.borrow_and_update().leader.clone();

@@ -8,7 +8,7 @@ use wire::client::Request;
 use wire::peer::Forward;
 
 use crate::core::{Caller, Core};
-use crate::{forward, join, racks, request};
+use crate::{forward, join, notify, racks, request};
 
 /// How long a client may take to say what it wants.
 const FIRST: Duration = Duration::from_secs(10);
@@ -99,6 +99,9 @@ async fn client(core: Core, caller: Option<Caller>, mut exchange: Exchange) -> R
                 let answer = wire::client::Answer::NotLeader(core.leader());
                 exchange.send(&answer).await?;
                 return exchange.sender.flush(Duration::from_secs(5)).await;
+            }
+            if let Request::Entry(bytes) = &request {
+                return notify::take_entry(&core, bytes, exchange).await;
             }
             (Caller { user, address }, request)
         }

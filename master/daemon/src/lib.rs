@@ -19,6 +19,7 @@ pub mod interfaces;
 pub mod join;
 pub mod locks;
 pub mod machine;
+pub mod notify;
 pub mod past;
 pub mod pki;
 pub mod racks;
@@ -27,6 +28,7 @@ pub mod spool;
 pub mod stages;
 pub mod status;
 pub mod talk;
+pub mod watch;
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
@@ -121,6 +123,7 @@ impl Master {
         core.racks.start(&core);
         drain.spawn("guardian", guardian::run(core.clone()));
         drain.spawn("stages", stages::sweep(core.clone()));
+        drain.spawn("notification", notify::run(core.clone()));
         drain.spawn("front", front::serve(core.clone()));
         Ok(Self { core, address })
     }

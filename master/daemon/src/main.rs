@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use master::{Config, Master, Surroundings, init};
+use master::{Config, Master, Surroundings, init, notify};
 use service::Drain;
 
 /// The Margay master.
@@ -28,13 +28,23 @@ struct Arguments {
 enum Command {
     /// Make a new cluster: CA, first admin, configuration of its masters
     Init(init::Init),
+    /// Call handlers of changes for a daemon; not for people
+    #[command(hide = true)]
+    Deliver {
+        /// File that remembers what was called
+        journal: PathBuf,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    if let Some(Command::Init(arguments)) = arguments.command {
-        print!("{}", init::init(&arguments)?);
-        return Ok(());
+    match arguments.command {
+        Some(Command::Init(arguments)) => {
+            print!("{}", init::init(&arguments)?);
+            return Ok(());
+        }
+        Some(Command::Deliver { journal }) => return notify::runner::main(&journal),
+        None => {}
     }
     if arguments.print_config {
         print!("{}", <Config as service::Config>::DOCUMENT);

@@ -3,7 +3,7 @@
 //! The state lock is held only to share tables; reading and rewinding go on beside the cluster's work.
 
 use commands::when::When;
-use state::history::{Query, Reading, Rewind};
+use state::history::{Query, Reading, Revision, Rewind};
 use state::{Past, State, history_key};
 
 use crate::core::Core;
@@ -87,6 +87,56 @@ pub async fn read(core: &Core, query: Query) -> Result<(Query, Reading), String>
         let mut reading = Reading::default();
         scan(&core, query.from, query.to, true, |revision, past| reading.add(&query, revision, past))?;
         Ok((query, reading))
+    })
+    .await
+}
+
+/// Revisions that [`forward`] reads at once.
+const REVISIONS: u64 = 256;
+/// Rows after which it takes no further revision.
+const ROWS: usize = 10_000;
+
+/// Whole revisions in their order, without a gap.
+#[derive(Debug, Clone, Default)]
+pub struct Forward {
+    /// With all their rows.
+    pub revisions: Vec<Revision>,
+    /// The first revision that was not read.
+    pub reached: u64,
+}
+
+/// Reads on from a revision, at most to another; nothing when the store does not have the first one.
+///
+/// # Errors
+/// A sentence for the user.
+pub async fn forward(core: &Core, from: u64, to: u64) -> Result<Forward, String> {
+    let core = core.clone();
+    blocking(move || {
+        let mut read = Forward { revisions: Vec::new(), reached: from };
+        let mut rows = 0;
+        scan(&core, from, to.min(from.saturating_add(REVISIONS)), false, |number, past| {
+            let known = read.revisions.last_mut().filter(|last| last.number == number);
+            match known {
+                Some(last) => {
+                    rows += past.rows.len();
+                    last.rows.extend(past.rows);
+                }
+                None if number != read.reached || rows > ROWS => return false,
+                None => {
+                    read.reached = number + 1;
+                    rows += past.rows.len();
+                    read.revisions.push(Revision {
+                        number,
+                        author: past.author,
+                        command: past.command,
+                        time: past.time,
+                        rows: past.rows,
+                    });
+                }
+            }
+            true
+        })?;
+        Ok(read)
     })
     .await
 }

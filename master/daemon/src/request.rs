@@ -23,7 +23,7 @@ use crate::actions::Kind;
 use crate::audit;
 use crate::core::{Caller, Core, Trouble, done};
 use crate::talk::{Heard, Talk};
-use crate::{effects, executor, past, status};
+use crate::{effects, executor, past, status, watch};
 
 /// How long a request waits for a new cluster to be founded.
 const FOUNDING: Duration = Duration::from_secs(5);
@@ -51,6 +51,8 @@ pub async fn serve(core: Core, caller: Caller, request: Request, exchange: Excha
             };
             task.run(&mut talk).await
         }
+        // Only masters send these, and not this way.
+        Request::Entry(_) => End::Done(1),
         Request::Attach { action, skip } => attach(&core, &caller, action, skip, &mut talk).await,
     };
     match end {
@@ -253,6 +255,10 @@ impl Task {
                 Plan::Admit(name) => {
                     let audit = self.audit_row(command, args, "Allowed");
                     return effects::admit(self, &name, audit, talk).await;
+                }
+                Plan::Watch(wanted) => {
+                    self.remember(command, args);
+                    return watch::watch(self, *wanted, talk).await;
                 }
                 Plan::Helper(helper) => {
                     self.audit(command, args, "Allowed").await?;

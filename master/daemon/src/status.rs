@@ -1,5 +1,7 @@
 //! `margay status`: the cluster as this master sees it.
 
+use commands::notice::Registration;
+use commands::notif;
 use service::Health;
 use storage::Role;
 
@@ -30,6 +32,7 @@ pub fn lines(core: &Core) -> Vec<String> {
             rack.name, rack.address, rack.agents, rack.mirror, rack.program
         ));
     }
+    lines.extend(notifications(core));
     let running = core.actions.running();
     lines.push(format!("actions: {} running", running.len()));
     let (asked, lost) = core.questions.counts();
@@ -43,4 +46,30 @@ pub fn lines(core: &Core) -> Vec<String> {
         }
     }
     lines
+}
+
+/// How many handlers of changes there are, and what is wrong with them.
+fn notifications(core: &Core) -> Vec<String> {
+    core.read(|state| {
+        let cursors = state.cursors();
+        let newest = |file: &str| Registration::find(state, file).map_or(0, |found| found.newest(state));
+        let behind = cursors.iter().filter(|(file, cursor)| newest(file) >= cursor.at.revision).count();
+        let mut lines = Vec::new();
+        if !cursors.is_empty() {
+            lines.push(format!(
+                "notification: {} handlers, {behind} not told of everything yet",
+                cursors.len()
+            ));
+        }
+        for (file, cursor) in cursors.iter().filter(|(_, cursor)| cursor.failing || cursor.failures > 0) {
+            let trouble = cursor.trouble.as_ref().map_or("", |trouble| trouble.text.as_str());
+            lines.push(format!("ALARM: notification {file} fails at change {}: {trouble}", cursor.at));
+        }
+        lines.extend(
+            cursors
+                .iter()
+                .filter_map(|(file, cursor)| Some(format!("notification {file}: {}", notif::gap(cursor)?))),
+        );
+        lines
+    })
 }

@@ -43,6 +43,7 @@ pub struct State {
     pub(crate) groups: Tree<Arc<str>, (usize, Groups)>,
     pub(crate) patterns: Patterns,
     pub(crate) clocks: rack::Clocks,
+    pub(crate) cursors: Arc<std::collections::BTreeMap<String, crate::notify::Cursor>>,
     pub(crate) outcomes: Tree<RequestId, Outcome>,
     /// Requests by the index of their entry.
     pub(crate) order: Tree<u64, RequestId>,
@@ -167,6 +168,7 @@ impl State {
             groups: Tree::default(),
             patterns: Patterns::default(),
             clocks: rack::Clocks::default(),
+            cursors: Arc::default(),
             outcomes: Tree::default(),
             order: Tree::default(),
             stages: Tree::default(),
@@ -188,7 +190,7 @@ impl State {
                 pieces.extend(Shelf::piece(piece, value.len()));
                 continue;
             }
-            if state.load_clocks(&key, &value) {
+            if state.load_clocks(&key, &value) || state.load_cursor(&key, &value) {
                 continue;
             }
             if key == KEY_REVISION {
@@ -257,6 +259,7 @@ impl State {
             Entry::Part(part) => self.stage(part),
             Entry::Whole(whole) => self.transact(index, &whole.transaction, Some((whole.stage, whole.parts))),
             Entry::Forget(stages) => self.forget_stages(stages),
+            Entry::Notify(steps) => self.take_steps(steps),
         }
     }
 
@@ -467,6 +470,7 @@ impl State {
         self.record(transaction, &settled.moves, applied);
         applied.events = settled.events();
         self.note_config(applied);
+        self.note_registrations(applied);
     }
 
     fn record(&mut self, transaction: &Transaction, moves: &[Event], applied: &mut Applied) {

@@ -16,6 +16,8 @@ pub enum Entry {
     Whole(Whole),
     /// Forget the parts of these transactions: nobody will complete them.
     Forget(Vec<u64>),
+    /// Handlers of changes were called.
+    Notify(Vec<crate::notify::Step>),
 }
 
 /// A part of a transaction.

@@ -131,7 +131,9 @@ impl Query {
         plain(self) == plain(other) && (!single || (self.from, self.to) == (other.from, other.to))
     }
 
-    fn wants(&self, row: &PastRow) -> bool {
+    /// Whether the row is of a table and a node that are asked about.
+    #[must_use]
+    pub fn wants(&self, row: &PastRow) -> bool {
         let table = match self.tables.is_empty() {
             true => !is_record(&row.table),
             false => self.tables.contains(&row.table),

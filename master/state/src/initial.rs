@@ -17,7 +17,7 @@ pub struct Founding<'a> {
 
 /// Default rows of site, policy and postscripts.
 pub fn rows(founding: &Founding<'_>) -> Vec<RowChange> {
-    let site: [(&str, &str); 14] = [
+    let site: [(&str, &str); 15] = [
         ("clustername", founding.cluster),
         ("master", founding.master),
         ("domain", founding.domain),
@@ -32,6 +32,7 @@ pub fn rows(founding: &Founding<'_>) -> Vec<RowChange> {
         ("timezone", "Universal"),
         ("xcatdport", "3001"),
         ("auditskipcmds", ""),
+        ("notifyformat", "value"),
     ];
     let mut rows: Vec<RowChange> = site
         .iter()

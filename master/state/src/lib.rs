@@ -15,6 +15,7 @@ pub mod discovery;
 mod groups;
 pub mod history;
 pub mod initial;
+pub mod notify;
 mod object;
 mod pattern;
 pub mod policy;

@@ -20,6 +20,8 @@ pub enum Request {
         /// Output items ([`Answer::Text`]) already seen.
         skip: u64,
     },
+    /// An entry that another master wants in the log; only masters may send it.
+    Entry(Vec<u8>),
 }
 
 /// How an action is named by one that attaches.
@@ -145,6 +147,9 @@ pub enum Answer {
     Layout(Layout),
     /// Rows of output; only after [`Answer::Layout`].
     Rows(Rows),
+    /// Everything up to here was sent; should the conversation break, it goes on with these arguments in place of
+    /// the first ones.
+    GoOn(Vec<String>),
 }
 
 /// The form that the user wants output in.

@@ -154,9 +154,11 @@ fn every_command_has_a_link_and_every_link_a_command() {
         "log",
         "man",
         "noderange",
+        "notification",
         "sn",
         "status",
         "undo",
+        "watch",
     ];
     let alias = ["power", "setboot", "beacon", "inventory", "run", "makedhcpd"];
     let mut names = BTreeSet::new();

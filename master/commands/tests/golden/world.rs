@@ -5,9 +5,10 @@ use std::path::PathBuf;
 
 use crate::nodes;
 use crate::renamed::Form;
+use commands::notice::{Registration, calls};
 use commands::{Change, Ctx, Edited, Effect, Inputs, Interface, Need, Plan, resolve};
-use state::history::Reading;
-use state::{Entry, Files, RowChange, State, Transaction};
+use state::history::{Reading, Revision};
+use state::{Entry, Files, PastRow, RowChange, State, Transaction};
 use wire::op::Stream;
 
 /// What a command gave.
@@ -120,8 +121,27 @@ impl World {
 
     fn apply(&mut self, transaction: Transaction) {
         self.index += 1;
-        let outcome = self.state.apply(self.index, &Entry::Transaction(transaction)).outcome.unwrap();
-        assert_eq!(outcome.refused, None);
+        let applied = self.state.apply(self.index, &Entry::Transaction(transaction));
+        assert_eq!(applied.outcome.unwrap().refused, None);
+        let rows = applied.events.iter().map(PastRow::from).collect();
+        let number = self.state.revision();
+        self.tell(&Revision { number, author: String::new(), command: String::new(), time: 0, rows });
+    }
+
+    /// Does what the observed handler does: `echo "$@" >>@F@/notif.out; cat >>@F@/notif.out`.
+    fn tell(&mut self, revision: &Revision) {
+        let known = self.state.cursors().iter().filter(|(_, cursor)| cursor.at.revision <= revision.number);
+        let registered: Vec<Registration> = known
+            .filter(|(file, _)| self.disk.contains_key(*file))
+            .filter_map(|(file, _)| Registration::find(&self.state, file))
+            .collect();
+        for registration in registered {
+            for call in calls(revision).iter().filter(|call| registration.wants(call)) {
+                let input = String::from_utf8(call.stdin(registration.format)).unwrap();
+                let printed = self.disk.entry("/golden/notif.out".to_owned()).or_default();
+                *printed += &format!("\n{input}");
+            }
+        }
     }
 
     /// Runs a command; `None` if it is not one of this crate or does something to nodes.
@@ -229,6 +249,8 @@ impl World {
         match command {
             ["cat", "/etc/hosts"] => quiet(self.hosts.clone()),
             ["cat", path] => quiet(self.disk.get(*path).cloned().unwrap_or_default()),
+            // Handlers are told at once here.
+            ["sleep", _] => quiet(String::new()),
             ["cp", from, to] => {
                 let text = self.disk.get(*from)?.clone();
                 self.disk.insert((*to).to_owned(), text);

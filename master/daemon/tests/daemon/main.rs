@@ -9,4 +9,6 @@ mod front;
 mod helper;
 mod history;
 mod large;
+mod notification;
 mod rack;
+mod watch;

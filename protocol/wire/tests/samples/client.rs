@@ -60,6 +60,8 @@ pub fn samples() -> Vec<Sample> {
                 limit: 1 << 20,
             },
         ),
+        sample("client.request.entry", Request::Entry(vec![2, 0])),
+        sample("client.answer.go_on", Answer::GoOn(vec![s("watch"), s("--from=7")])),
         sample(
             "client.answer.layout",
             Answer::Layout(Layout { format: Format::Value, sort: Some(s("-node")) }),

@@ -1,0 +1,126 @@
+//! Runs a handler as a process: bounded time, bounded output, nothing left behind.
+//!
+//! Blocks. The handler is a process group of its own. What it leaves in the group is ended with it; when it takes too
+//! long, what has left the group is ended as well.
+
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
+
+/// Bytes that a handler may print; its output is closed then.
+const PRINTED: usize = 16 * 1024 * 1024;
+/// The end of what it printed that is kept for the report.
+const KEPT: usize = 2048;
+/// How long the dead may take to be gone.
+const DYING: Duration = Duration::from_secs(5);
+/// Rounds in which what escaped is looked for.
+const ROUNDS: usize = 100;
+
+/// Runs a program with this standard input.
+///
+/// # Errors
+/// One line: why it cannot be started, that it took too long, or how it ended with the end of what it printed.
+pub fn run(mut command: Command, input: &[u8], deadline: Duration) -> Result<(), String> {
+    let before = children();
+    let name = command.get_program().to_string_lossy().into_owned();
+    let child =
+        command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.map_err(|error| format!("{name} cannot be started: {error}"))?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the handler has no number")?;
+    let printed = Arc::new(Mutex::new(Vec::new()));
+    if let Some(out) = child.stdout.take() {
+        listen(out, &printed);
+    }
+    if let Some(err) = child.stderr.take() {
+        listen(err, &printed);
+    }
+    if let Some(mut stdin) = child.stdin.take() {
+        let input = input.to_vec();
+        // A handler that does not read its input is none the worse for it.
+        std::thread::spawn(move || stdin.write_all(&input));
+    }
+    let (tell, ended) = mpsc::channel();
+    std::thread::spawn(move || {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        tell.send(rustix::process::waitid(WaitId::Pid(pid), options).is_ok())
+    });
+    let in_time = ended.recv_timeout(deadline).is_ok();
+    // It is not waited for yet, so its number still belongs to its group.
+    let _ = rustix::process::kill_process_group(pid, Signal::KILL);
+    if !in_time {
+        let _ = ended.recv_timeout(DYING);
+        end_escaped(&before);
+    }
+    let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
+    reap();
+    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+    let text = String::from_utf8_lossy(&printed);
+    let text = text.trim().lines().next_back().map_or_else(String::new, |line| format!(": {line}"));
+    match (in_time, status.success()) {
+        (false, _) => Err(format!("it did not end within {} s and was killed{text}", deadline.as_secs_f32())),
+        (true, false) => Err(format!("it ended with {status}{text}")),
+        (true, true) => Ok(()),
+    }
+}
+
+/// Reads what is printed to its end or its bound, and keeps the last of it.
+fn listen(mut pipe: impl Read + Send + 'static, kept: &Arc<Mutex<Vec<u8>>>) {
+    let kept = kept.clone();
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        let mut left = PRINTED;
+        while let Ok(count) = pipe.read(&mut buffer)
+            && count > 0
+            && left > 0
+        {
+            left = left.saturating_sub(count);
+            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.extend_from_slice(&buffer[count.saturating_sub(KEPT)..count]);
+            let over = kept.len().saturating_sub(KEPT);
+            kept.drain(..over);
+        }
+    });
+}
+
+/// Ends what a handler started beside its group; it is this process's own by now.
+fn end_escaped(before: &BTreeSet<i32>) {
+    for _ in 0..ROUNDS {
+        let mut found = false;
+        let mut queue: Vec<i32> = children().difference(before).copied().collect();
+        while let Some(number) = queue.pop() {
+            let Some(pid) = Pid::from_raw(number) else { continue };
+            queue.extend(children_of(&format!("/proc/{number}/task")));
+            found |= rustix::process::kill_process(pid, Signal::KILL).is_ok() && !is_dead(number);
+        }
+        if !found {
+            return;
+        }
+    }
+}
+
+fn is_dead(number: i32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+    status.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['Z', 'X']))
+}
+
+fn children() -> BTreeSet<i32> {
+    children_of("/proc/self/task")
+}
+
+fn children_of(tasks: &str) -> BTreeSet<i32> {
+    let Ok(tasks) = std::fs::read_dir(tasks) else { return BTreeSet::new() };
+    let lists = tasks.flatten().filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists
+        .flat_map(|list| list.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// Takes the dead off the list that became children of this process.
+fn reap() {
+    while let Ok(Some(_)) = rustix::process::wait(WaitOptions::NOHANG) {}
+}
