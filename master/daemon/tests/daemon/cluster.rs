@@ -103,6 +103,16 @@ impl Cluster {
     }
 }
 
+impl Drop for Cluster {
+    /// A database that is still open when the process ends takes the process down with it.
+    fn drop(&mut self) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        for master in self.masters.iter().flatten() {
+            tokio::task::block_in_place(|| runtime.block_on(master.core().group.close()));
+        }
+    }
+}
+
 /// Writes the files of a new cluster.
 pub fn make(dir: &Path, masters: usize) {
     let arguments = Init {
