@@ -51,8 +51,8 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
 }
 
 fn watch(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let given = read(ctx, COMMAND.usage, &[value('t', "table"), word_value("from"), value('o', "output")])?;
-    let json = match given.value("output") {
+    let given = read(ctx, COMMAND.usage, &[value('t', "table"), word_value("from"), value('o', "form")])?;
+    let json = match given.value("form") {
         None | Some("lines") => false,
         Some("json") => true,
         Some(_) => return Err(Plan::usage(COMMAND.usage, 1)),

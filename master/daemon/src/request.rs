@@ -15,7 +15,7 @@ use state::policy::{self, Question, Verdict};
 use state::{Files, RowChange, State};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
-use wire::client::{Answer, Input, Request, Rows, Run, Wanted};
+use wire::client::{Answer, Format, Input, Request, Rows, Run, Wanted};
 use wire::ids::RequestId;
 use wire::op::Stream;
 
@@ -256,7 +256,18 @@ impl Task {
                     let audit = self.audit_row(command, args, "Allowed");
                     return effects::admit(self, &name, audit, talk).await;
                 }
-                Plan::Watch(wanted) => {
+                Plan::Watch(mut wanted) => {
+                    match talk.layout.take() {
+                        None => {}
+                        Some(layout) if layout.format == Format::Json && layout.sort.is_none() => {
+                            wanted.json = true;
+                        }
+                        Some(_) => {
+                            let text =
+                                "a watch has no end that a form could wait for; there is -o lines|json";
+                            return self.fail(talk, text).await;
+                        }
+                    }
                     self.remember(command, args);
                     return watch::watch(self, *wanted, talk).await;
                 }

@@ -20,7 +20,7 @@ pub async fn watch(task: &Task, wanted: Watch, talk: &mut Talk) -> Result<u8, En
     let core = &task.core;
     let mut committed = core.committed();
     let mut next = wanted.from.unwrap_or_else(|| core.read(State::revision) + 1);
-    goes_on(task, next, talk).await?;
+    goes_on(task, &wanted, next, talk).await?;
     loop {
         let (newest, oldest) = core.read(|state| (state.revision(), state.oldest()));
         if next > newest {
@@ -61,21 +61,25 @@ pub async fn watch(task: &Task, wanted: Watch, talk: &mut Talk) -> Result<u8, En
         }
         if read.reached > next {
             next = read.reached;
-            goes_on(task, next, talk).await?;
+            goes_on(task, &wanted, next, talk).await?;
         }
     }
 }
 
 /// Tells the client where to go on should it lose this master.
-async fn goes_on(task: &Task, next: u64, talk: &mut Talk) -> Result<(), End> {
+async fn goes_on(task: &Task, wanted: &Watch, next: u64, talk: &mut Talk) -> Result<(), End> {
     let mut argv = Vec::with_capacity(task.run.argv.len() + 2);
     let mut words = task.run.argv.iter();
     while let Some(word) = words.next() {
         match word.as_str() {
-            "--from" => drop(words.next()),
+            // They are said anew below.
+            "--from" | "-o" => drop(words.next()),
             word if word.starts_with("--from=") => {}
             word => argv.push(word.to_owned()),
         }
+    }
+    if wanted.json {
+        argv.extend(["-o".to_owned(), "json".to_owned()]);
     }
     argv.push(format!("--from={next}"));
     Ok(talk.send(&Answer::GoOn(argv)).await?)
