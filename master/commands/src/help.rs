@@ -61,7 +61,9 @@ pub fn extended(command: &Command, plan: Plan) -> Plan {
 fn is_usage(output: &Output, usage: &str) -> bool {
     match output.items.as_slice() {
         // The list of object types is filled into some.
-        [only] => only.text == usage.as_bytes() || only.text == crate::defs::with_types(usage).as_bytes(),
+        [only] if only.text.starts_with(usage.as_bytes()) => {
+            only.text == usage.as_bytes() || only.text == crate::defs::with_types(usage).as_bytes()
+        }
         _ => false,
     }
 }

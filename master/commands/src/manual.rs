@@ -134,27 +134,55 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn every_command_is_explained_with_an_example() {
-        for command in crate::commands() {
-            let name = command.name;
-            let Some(manual) = manual(name) else { continue };
-            assert!(!manual.paragraphs.is_empty() && !manual.examples.is_empty(), "{name} is not explained");
-            for (example, text) in &manual.examples {
-                assert!(!text.is_empty() && example.contains(name), "{name}: {example}");
-            }
-        }
-        let names: BTreeSet<&str> = crate::commands().iter().map(|command| command.name).collect();
-        let unknown: Vec<&str> = explained().filter(|name| !names.contains(name)).collect();
-        assert!(unknown.is_empty(), "explained, but no commands: {unknown:?}");
+    /// The options that a usage text names.
+    fn named(usage: &str) -> BTreeSet<&str> {
+        let words = usage.split(|c: char| c.is_whitespace() || "[]|{},<>()=:;.".contains(c));
+        words
+            .filter(|word| {
+                word.starts_with('-') && word.trim_start_matches('-').starts_with(char::is_alphabetic)
+            })
+            .collect()
     }
 
     #[test]
-    fn every_option_has_an_explanation() {
+    fn every_command_is_explained_with_an_example() {
+        let mut faults = Vec::new();
+        for command in crate::commands() {
+            let name = command.name;
+            let Some(manual) = manual(name) else {
+                faults.push(format!("{name} has no section"));
+                continue;
+            };
+            if manual.paragraphs.is_empty() || manual.examples.is_empty() {
+                faults.push(format!("{name} has no text or no example"));
+            }
+            let good = |(example, text): &&(&str, &str)| !text.is_empty() && example.contains(name);
+            let bad = manual.examples.iter().filter(|example| !good(example));
+            faults.extend(bad.map(|(example, _)| format!("{name}: {example}")));
+        }
+        let names: BTreeSet<&str> = crate::commands().iter().map(|command| command.name).collect();
+        faults.extend(
+            explained().filter(|name| !names.contains(name)).map(|name| format!("{name} is no command")),
+        );
+        assert!(faults.is_empty(), "in master/commands/src/manual: {faults:#?}");
+    }
+
+    #[test]
+    fn every_option_that_a_usage_names_is_explained() {
+        let mut faults = Vec::new();
         for command in crate::commands() {
             let options = options(command);
-            assert!(options.iter().all(|(_, text)| !text.is_empty()), "{}: {options:?}", command.name);
+            let known: BTreeSet<&str> = options.iter().flat_map(|(names, _)| spellings(names)).collect();
+            let others = ["--async", "--Version"];
+            for option in named(command.usage) {
+                if !known.contains(option) && !others.contains(&option) {
+                    faults.push(format!("{} {option}", command.name));
+                }
+            }
+            let empty = options.iter().filter(|(_, text)| text.is_empty());
+            faults.extend(empty.map(|(names, _)| format!("{} {names}", command.name)));
         }
+        assert!(faults.is_empty(), "not explained in master/commands/src/manual: {faults:#?}");
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod noderange;
 mod nodes;
 #[path = "golden/options.rs"]
 mod options;
+#[path = "golden/pages.rs"]
+mod pages;
 #[path = "golden/renamed.rs"]
 mod renamed;
 #[path = "golden/rows.rs"]

@@ -544,6 +544,10 @@ impl Task {
     }
 
     fn remember(&self, command: &Command, args: &[String]) {
+        // Asked by shells while somebody types.
+        if command.name == commands::complete::COMMAND.name {
+            return;
+        }
         self.core.questions.remember(audit::Question {
             time: self.core.clock.unix(),
             user: self.caller.user.clone(),

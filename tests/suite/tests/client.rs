@@ -88,6 +88,10 @@ async fn output_comes_in_the_form_that_was_asked_for() {
     let (out, err, status) = margay(&config, "nodestat n1-n2 -o yaml").await;
     assert!(!out.contains("n1: "), "{out}");
     assert!(!out.is_empty() && (status == 0 || err.contains("n1: ")), "{out} {err}");
+    let complete = cli::request("margay".into(), vec!["complete".into(), "nodels n1".into()]);
+    let mut render = Render::new(Vec::new(), Vec::new(), false);
+    assert_eq!(cli::session::run_on(&config, complete, &mut render).await, 0);
+    assert_eq!(render.into_parts(), (b"n1\nn10\n".to_vec(), Vec::new()));
     let (out, err, status) = margay(&config, "nodels -o csv --sort nosuch").await;
     assert_eq!((out.as_str(), status), ("node\nn1\nn10\nn2\n", 1));
     assert!(err.contains("no field 'nosuch'"), "{err}");
