@@ -4,6 +4,7 @@
 //! machine, checking, testing, measuring, running a throwaway cluster, running the virtual racks.
 
 mod acceptance;
+mod atomicity;
 mod bench;
 mod check;
 mod crosscheck;
@@ -51,6 +52,8 @@ enum Task {
     Layers,
     /// Proves on virtual racks what the project promises.
     Acceptance(acceptance::Options),
+    /// Commands are whole or did nothing, under many writers and kills: a thousand rounds.
+    Atomicity(atomicity::Options),
     /// Measures what docs/performance.md promises.
     Bench(bench::Options),
     /// Masters on loopback with a throwaway CA and data in DIR, in the foreground until interrupted.
@@ -101,6 +104,7 @@ fn run(task: Task) -> anyhow::Result<ExitCode> {
             println!("The layer law holds.");
         }
         Task::Acceptance(options) => return acceptance::run(&workspace, &options),
+        Task::Atomicity(options) => atomicity::run(&workspace, &options)?,
         Task::Bench(options) => bench::run(&workspace.for_measuring(), &options)?,
         Task::Dev(options) => dev::run(&workspace.for_measuring(), &options)?,
         Task::Links { dir } => {

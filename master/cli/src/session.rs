@@ -202,6 +202,10 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                 reply = side::read_file(&path, limit);
                 Ok(())
             }
+            Answer::WantFolder { path, limit } => {
+                reply = side::read_folder(&path, limit);
+                Ok(())
+            }
             Answer::WantStdin => {
                 match self.stdin.replay() {
                     Some(pieces) => reply = pieces.to_vec(),

@@ -97,6 +97,34 @@ pub fn read_file(path: &str, limit: u64) -> Vec<Input> {
     in_pieces(path, &content)
 }
 
+/// The names of the files in the folder that the master asked for, one a line, or why there are none.
+#[must_use]
+pub fn read_folder(path: &str, limit: u64) -> Vec<Input> {
+    let refuse = |reason: String| vec![Input::FileError { path: path.to_owned(), reason }];
+    let names = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        let mut size = 0;
+        for entry in std::fs::read_dir(at_home(path))? {
+            let entry = entry?;
+            if !std::fs::metadata(entry.path()).is_ok_and(|about| about.is_file()) {
+                continue;
+            }
+            let name = entry.file_name().to_string_lossy().replace('\n', "?");
+            size += name.len() as u64 + 1;
+            if size > limit {
+                return Err(std::io::Error::other(format!("its names are longer than {limit} bytes")));
+            }
+            names.push(name);
+        }
+        names.sort_unstable();
+        Ok(names)
+    };
+    match names() {
+        Ok(names) => in_pieces(path, names.join("\n").as_bytes()),
+        Err(error) => refuse(words(&error)),
+    }
+}
+
 /// A content in pieces, under this name.
 #[must_use]
 pub fn in_pieces(path: &str, content: &[u8]) -> Vec<Input> {
@@ -201,6 +229,26 @@ mod tests {
         let home = std::env::var("HOME").unwrap();
         assert_eq!(at_home("~/.ssh/known_hosts"), Path::new(&home).join(".ssh/known_hosts"));
         assert_eq!(at_home("/~/x"), Path::new("/~/x"));
+    }
+
+    #[test]
+    fn a_folder_is_told_by_the_names_of_its_files() {
+        let folder = std::env::temp_dir().join(format!("margay-cli-folder-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("sub")).unwrap();
+        for name in ["b.csv", "a.csv"] {
+            std::fs::write(folder.join(name), "").unwrap();
+        }
+        let path = folder.display().to_string();
+        assert!(
+            matches!(&read_folder(&path, 100)[..], [Input::File { bytes, last: true, .. }] if bytes == b"a.csv\nb.csv")
+        );
+        assert!(
+            matches!(&read_folder(&path, 9)[..], [Input::FileError { reason, .. }] if reason.contains("longer"))
+        );
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert!(
+            matches!(&read_folder(&path, 9)[..], [Input::FileError { reason, .. }] if reason == "No such file or directory")
+        );
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn check(change: &mut Change) -> Result<(), String> {
 }
 
 /// Why a value cannot be stored.
-fn fault(value: &str, computed: bool) -> Option<String> {
+pub(crate) fn fault(value: &str, computed: bool) -> Option<String> {
     if value.len() > MAX_VALUE {
         return Some(format!("the value has {} bytes, more than {MAX_VALUE}", value.len()));
     }

@@ -100,6 +100,6 @@ impl<'a> Edit<'a> {
                     .collect(),
             });
         }
-        Change { changes, preconditions: self.guards, effects: Vec::new(), output }
+        Change { changes, preconditions: self.guards, output, ..Change::default() }
     }
 }

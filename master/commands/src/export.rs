@@ -13,9 +13,9 @@ use crate::operate::read;
 use crate::plan::{Change, Ctx, Effect, MAX_INPUT, Need, Output, Plan};
 use crate::registry::{Command, Range};
 
-/// Tables that belong to one cluster and its machines alone.
-const PRIVATE: [&str; 6] =
-    ["boottokens", "certificates", "cluster", "discovered", "identity", "servicenodes"];
+/// Tables that belong to one cluster, its machines and its present doings alone.
+const PRIVATE: [&str; 7] =
+    ["boottokens", "certificates", "cluster", "discovered", "identity", "servicenodes", "taskstate"];
 /// Largest file that fits into one message to the client.
 const LARGEST: usize = 4_000_000;
 
@@ -35,7 +35,9 @@ pub static IMPORT: Command = Command {
     name: "import",
     aliases: &[],
     summary: "Make the tables what exported files say",
-    usage: "Usage: margay import DIR [--plan]\n\n   Tables without a file stay as they are.\n",
+    usage: "Usage: margay import DIR [--plan]\n       margay import xcat DIR [--plan]\n\n   DIR: a directory of margay \
+            export; the tables become as its files say, those without a file stay as they are.\n   xcat DIR: a directory of \
+            dumpxCATdb of any version; its rows are set, others stay, and each row is accounted for.\n",
     writes: true,
     range: Range::None,
     plan: import,
@@ -66,10 +68,8 @@ fn export(ctx: &Ctx<'_>) -> Plan {
     for (table, def) in wanted() {
         let table = ctx.state.table(table);
         let text = text(table);
-        if text.len() > LARGEST {
-            let text =
-                format!("Table {} is too large for one file of an export; nothing was written", def.name);
-            return Plan::error(ctx, &text);
+        if let Err(plan) = too_large(ctx, def, &text) {
+            return plan;
         }
         rows += table.len();
         files.push((file(folder, def), text.into_bytes()));
@@ -77,6 +77,17 @@ fn export(ctx: &Ctx<'_>) -> Plan {
     let mut output = Output::new();
     output.line(&format!("{} and {} written to {folder}", count(files.len(), "table"), count(rows, "row")));
     Plan::Change(Change { effects: vec![Effect::ClientFiles(files)], output, ..Change::default() })
+}
+
+/// `Err`: a file of this table would be too large.
+pub(crate) fn too_large(ctx: &Ctx<'_>, def: &TableDef, text: &str) -> Result<(), Plan> {
+    match text.len() > LARGEST {
+        true => Err(Plan::error(
+            ctx,
+            &format!("Table {} is too large for one file; nothing was written", def.name),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The table with all its columns, hidden ones too.
@@ -102,7 +113,11 @@ fn import(ctx: &Ctx<'_>) -> Plan {
 
 fn import_from(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let given = read(ctx, IMPORT.usage, &[])?;
-    let [folder] = given.rest.as_slice() else { return Err(Plan::usage(IMPORT.usage, 1)) };
+    let folder = match given.rest.as_slice() {
+        [folder] => folder,
+        [from, folder] if from == "xcat" => return crate::migrate::import(ctx, folder),
+        _ => return Err(Plan::usage(IMPORT.usage, 1)),
+    };
     let paths = || wanted().map(|(_, def)| file(folder, def));
     if paths().any(|path| !ctx.files.contains_key(&path)) {
         return Err(Plan::Need(Need::Files { paths: paths().collect(), limit: MAX_INPUT }));

@@ -159,7 +159,7 @@ fn shown_change(ctx: &Ctx<'_>, change: &Change) -> Plan {
     };
     let rows: Vec<PastRow> = events.iter().map(PastRow::from).flat_map(PastRow::split).collect();
     let rows = merge(&rows);
-    let mut output = Output::new();
+    let mut output = change.notes.clone();
     cells::print(&rows, &mut output);
     output.line(&format!("would be changed: {}", cells::summary(&rows)));
     for effect in &change.effects {

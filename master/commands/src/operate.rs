@@ -13,6 +13,8 @@ pub static COMMANDS: &[&Command] = &[
     &crate::nodediscover::LS,
     &crate::digest::COMMAND,
     &crate::complete::COMMAND,
+    &crate::dump::DUMP,
+    &crate::dump::RESTORE,
     &crate::export::EXPORT,
     &crate::export::IMPORT,
     &crate::help::HELP,

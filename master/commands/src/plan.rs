@@ -56,6 +56,8 @@ pub struct Inputs {
     pub edited: Option<Edited>,
     /// The part of the past that was asked for last.
     pub past: Option<(Query, Reading)>,
+    /// Names of the files in folders of the client; none: it cannot read that folder.
+    pub folders: BTreeMap<String, Option<Vec<String>>>,
     /// The newest revision at these unix seconds.
     pub instants: BTreeMap<u64, u64>,
     /// The answer is wanted as rows: [`Output::fields`] and [`Output::row`].
@@ -133,6 +135,8 @@ pub struct Change {
     pub preconditions: Vec<Precondition>,
     /// Done by the executor after the commit, in order.
     pub effects: Vec<Effect>,
+    /// What there is to say of the change itself: in front of the answer, and of what `--plan` shows.
+    pub notes: Output,
     /// The answer after the commit.
     pub output: Output,
 }
@@ -187,6 +191,8 @@ pub enum Need {
     Past(Query),
     /// The revision at this unix second, in [`Inputs::instants`].
     Instant(u64),
+    /// The names of the files in a folder on the client's machine, in [`Inputs::folders`].
+    Folder(String),
     /// The content of several files on the client's machine.
     Files {
         /// Paths.
@@ -281,6 +287,12 @@ impl Output {
     pub fn status(mut self, status: u8) -> Output {
         self.status = status;
         self
+    }
+
+    /// The other's lines behind its own, with the higher status of the two.
+    pub fn append(&mut self, mut other: Output) {
+        self.items.append(&mut other.items);
+        self.status = self.status.max(other.status);
     }
 
     /// Everything of one stream as text.
@@ -378,6 +390,15 @@ impl Ctx<'_> {
         match self.files.get(path) {
             Some(content) => Ok(content.as_deref()),
             None => Err(Plan::Need(Need::File { path: path.to_owned(), limit: MAX_INPUT })),
+        }
+    }
+
+    /// The names of the files in a folder of the client, in order. `Err` is the plan to answer with, `Ok(None)`:
+    /// it cannot read it.
+    pub fn folder(&self, path: &str) -> Result<Option<&[String]>, Plan> {
+        match self.inputs.folders.get(path) {
+            Some(names) => Ok(names.as_deref()),
+            None => Err(Plan::Need(Need::Folder(path.to_owned()))),
         }
     }
 

@@ -7,6 +7,8 @@
 mod bad_input;
 #[path = "golden/definitions.rs"]
 mod definitions;
+#[path = "golden/files.rs"]
+mod files;
 #[path = "golden/noderange.rs"]
 mod noderange;
 #[path = "golden/nodes.rs"]

@@ -31,6 +31,8 @@ const FOUNDING: Duration = Duration::from_secs(5);
 const EDITING: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of a text to edit in one answer.
 const PIECE: usize = 1024 * 1024;
+/// Bytes of the names in a folder.
+const FOLDER: u64 = 1024 * 1024;
 /// A plan that still needs something after this many rounds is broken.
 const ROUNDS: usize = 64;
 /// A change that meets a faster one is planned again this often.
@@ -360,6 +362,10 @@ impl Task {
                     self.gathered.files.insert(path, content);
                 }
             }
+            Need::Folder(path) => {
+                let names = want_folder(talk, &path).await?;
+                self.gathered.inputs.folders.insert(path, names);
+            }
             Need::Past(query) => match past::read(&self.core, query).await {
                 Ok(found) => self.gathered.inputs.past = Some(found),
                 Err(wrong) => return Ok(Err(wrong)),
@@ -417,7 +423,8 @@ impl Task {
             Err(trouble) => return self.trouble(trouble, talk).await.map(Some),
         }
         info!(user = %self.caller.user, command = %line, "changed");
-        let mut output = change.output;
+        let mut output = change.notes;
+        output.append(change.output);
         effects::carry_out(self, &change.effects, &mut output, talk).await?;
         self.core.actions.answered(self.run.request, &output);
         self.answer(&output, talk).await.map(Some)
@@ -614,8 +621,19 @@ pub fn may_see(core: &Core, caller: &Caller, owner: &str, command: &str) -> bool
     })
 }
 
+/// Asks for the names of the files in a folder.
+async fn want_folder(talk: &mut Talk, path: &str) -> Result<Option<Vec<String>>, End> {
+    talk.send(&Answer::WantFolder { path: path.to_owned(), limit: FOLDER }).await?;
+    let names = told_file(talk, path, FOLDER).await?;
+    Ok(names.map(|names| String::from_utf8_lossy(&names).lines().map(str::to_owned).collect()))
+}
+
 async fn want_file(talk: &mut Talk, path: &str, limit: u64) -> Result<Option<Vec<u8>>, End> {
     talk.send(&Answer::WantFile { path: path.to_owned(), limit }).await?;
+    told_file(talk, path, limit).await
+}
+
+async fn told_file(talk: &mut Talk, path: &str, limit: u64) -> Result<Option<Vec<u8>>, End> {
     let mut content = Vec::new();
     loop {
         match talk.input().await? {

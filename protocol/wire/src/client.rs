@@ -150,6 +150,14 @@ pub enum Answer {
     /// Everything up to here was sent; should the conversation break, it goes on with these arguments in place of
     /// the first ones.
     GoOn(Vec<String>),
+    /// Send the names of the files in this folder of the client's machine: one a line, in order, as an
+    /// [`Input::File`] of this path, or an [`Input::FileError`].
+    WantFolder {
+        /// As the user named it.
+        path: String,
+        /// Most bytes wanted.
+        limit: u64,
+    },
 }
 
 /// The form that the user wants output in.

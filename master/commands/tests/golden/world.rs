@@ -110,6 +110,24 @@ impl World {
         world
     }
 
+    /// A cluster without rows.
+    pub fn empty() -> World {
+        World {
+            state: State::new(),
+            disk: BTreeMap::new(),
+            hosts: String::new(),
+            editor: None,
+            environment: BTreeMap::new(),
+            index: 0,
+        }
+    }
+
+    /// Sets a row.
+    pub fn set(&mut self, table: &str, key: &[&str], cells: &[(&str, &str)]) {
+        let changes = vec![RowChange::set(table, key, cells)];
+        self.apply(Transaction { changes, ..Transaction::default() });
+    }
+
     /// The nodes of the sessions that run commands: k0001 to k0004 answer, u1 does not.
     pub fn with_answering_nodes(mut self) -> World {
         let names = ["k0001", "k0002", "k0003", "k0004", "u1"];
@@ -175,7 +193,9 @@ impl World {
             match found.make(&ctx) {
                 Plan::Answer(output) => return Some(ran(&output)),
                 Plan::Change(change) => {
-                    let Change { changes, preconditions, effects, output, .. } = change;
+                    let Change { changes, preconditions, effects, output, notes } = change;
+                    let mut answer = notes;
+                    answer.append(output);
                     self.apply(Transaction { changes, preconditions, ..Transaction::default() });
                     for effect in effects {
                         match effect {
@@ -191,7 +211,20 @@ impl World {
                             }
                         }
                     }
-                    return Some(ran(&output));
+                    return Some(ran(&answer));
+                }
+                Plan::Need(Need::Folder(path)) => {
+                    let folder = format!("{path}/");
+                    let names = self.disk.keys().filter_map(|file| file.strip_prefix(&folder));
+                    let names: Vec<String> = names.map(str::to_owned).collect();
+                    let names = Some(names).filter(|names| !names.is_empty());
+                    assert!(inputs.folders.insert(path, names).is_none(), "a folder is asked for once");
+                }
+                Plan::Need(Need::Files { paths, .. }) => {
+                    for path in paths {
+                        let content = self.disk.get(&path).map(|text| text.clone().into_bytes());
+                        assert!(sent.insert(path, content).is_none(), "a file is asked for once");
+                    }
                 }
                 Plan::Need(Need::File { path, .. }) => {
                     let content = self.disk.get(&path).map(|text| text.clone().into_bytes());

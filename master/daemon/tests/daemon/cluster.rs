@@ -301,6 +301,16 @@ impl Client {
                 };
                 exchange.send(&input).await?;
             }
+            Answer::WantFolder { path, .. } => {
+                let folder = format!("{}/", path.trim_end_matches('/'));
+                let names: Vec<&str> =
+                    call.files.keys().filter_map(|file| file.strip_prefix(&folder)).collect();
+                let input = match names.is_empty() {
+                    false => Input::File { path, bytes: names.join("\n").into_bytes(), last: true },
+                    true => Input::FileError { path, reason: "No such file or directory".into() },
+                };
+                exchange.send(&input).await?;
+            }
             Answer::WantStdin => {
                 for piece in call.stdin.chunks(64 * 1024) {
                     exchange.send(&Input::Stdin(piece.to_vec())).await?;

@@ -1,56 +1,13 @@
 //! Masters as processes of their own, killed without warning.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use service::Drain;
 
-use crate::cluster::{Client, admin, call, make};
-
-/// A master as a process.
-pub struct Process {
-    child: Child,
-}
-
-impl Process {
-    pub fn start(dir: &Path, member: usize) -> Self {
-        let config: PathBuf = dir.join(format!("m{member}/margayd.toml"));
-        let log = std::fs::File::create(dir.join(format!("m{member}.log"))).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_margayd"))
-            .arg("--config")
-            .arg(config)
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert!(line.contains("ready on"), "{line}");
-        Self { child }
-    }
-
-    pub fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-pub fn client(dir: &Path, members: usize) -> Client {
-    let address =
-        |member: usize| master::Config::read(&dir.join(format!("m{member}/margayd.toml"))).unwrap().listen;
-    Client::new(admin(dir), (1..=members).map(address).collect())
-}
+use crate::cluster::{Client, call, make};
+use crate::process::{Process, client};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_killed_master_has_every_acknowledged_node_after_its_restart() {

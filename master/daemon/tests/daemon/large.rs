@@ -7,7 +7,7 @@ use service::Drain;
 use state::{Content, Entry, Part, RowChange};
 
 use crate::cluster::{Call, Client, Cluster, call, make, until};
-use crate::failover::{Process, client};
+use crate::process::{Process, client};
 
 /// Nodes of one change; with their comments it is several entries large.
 const NODES: usize = 4_000;

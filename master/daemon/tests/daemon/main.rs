@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod actions;
+mod atomicity;
 mod cluster;
 mod failover;
 mod front;
@@ -10,5 +11,6 @@ mod helper;
 mod history;
 mod large;
 mod notification;
+mod process;
 mod rack;
 mod watch;

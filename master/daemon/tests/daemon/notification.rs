@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::{Client, Cluster, LONG, make, until};
-use crate::failover::{Process, client};
+use crate::process::{Process, client};
 
 /// A handler in a folder of its own.
 fn handler(dir: &Path, name: &str, script: &str) -> PathBuf {
