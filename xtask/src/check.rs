@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::stage::{Budget, Stages};
 use crate::workspace::Workspace;
-use crate::{docs, frozen, layers, process, rocksdb};
+use crate::{docs, frozen, layers, process, proofs, rocksdb};
 
 /// `cargo xtask check`.
 pub fn run(workspace: &Workspace, write: bool) -> Result<ExitCode> {
@@ -26,6 +26,7 @@ pub fn stages_of(workspace: &Workspace, stages: &mut Stages, write: bool) -> Res
     })?;
     stages.run("layers", Budget::seconds(20), |_| none(layers::check(workspace)?))?;
     stages.run("frozen messages", Budget::seconds(5), |_| none(frozen::check(workspace)?))?;
+    stages.run("tables of checks", Budget::seconds(5), |_| none(proofs::check(workspace)?))?;
     stages.run("RocksDB library", Budget::seconds(900), |note| {
         if rocksdb::ready(workspace)? {
             return Ok("there".into());

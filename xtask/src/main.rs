@@ -17,6 +17,7 @@ mod layers;
 mod links;
 mod packages;
 mod process;
+mod proofs;
 mod rocksdb;
 mod stage;
 mod tables;

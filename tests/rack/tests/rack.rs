@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use agent::Outcome;
 use link::{Endpoint, Role, pki};
 use rack::{Crowd, PATIENCE, Rack, Running, eventually, finals, node_credentials, order};
-use wire::agent::{EnrolAnswer, EnrolHello, Phase, Report};
+use wire::agent::{AgentHello, EnrolAnswer, EnrolHello, FromAgent, Phase, Report};
+use wire::hardware::Adapter;
 use wire::op::{Event, Exec, Fault, NodeOp, NodeReply, Stream};
 use wire::rack::{FanOutEvent, FanOutInput};
 use wire::view::{AccountConfig, StartCommand};
@@ -393,6 +394,82 @@ async fn a_node_that_was_booted_for_its_adapters_tells_them_before_it_goes_on() 
         assert!(told.unwrap() < gone.unwrap(), "{:?}", tables.reports);
     });
     assert!(!rack.node().boots().is_genesis_next("n1", Instant::now()));
+}
+
+/// An agent's conversation, held by the test itself.
+async fn played_agent(rack: &Rack, node: &str) -> (link::Connection, link::Exchange) {
+    let credentials = node_credentials(&rack.ca, node).unwrap();
+    let key = pki::Key::load(&credentials.key_pem).unwrap();
+    let fingerprint = pki::digest(&key.public_der).iter().map(|byte| format!("{byte:02x}")).collect();
+    rack.master.node(node, |view| view.key_fingerprint = fingerprint);
+    let endpoint = Endpoint::client(rack::localhost()).unwrap();
+    let address = rack.node().agent_address().unwrap();
+    let connection = endpoint.dial(address, &credentials, wire::ALPN_MAIN, Role::ServiceNode).await.unwrap();
+    let mut exchange = connection.open().await.unwrap();
+    let hello = AgentHello {
+        version: wire::version::CURRENT,
+        program: "test".to_owned(),
+        boot_id: "b".to_owned(),
+        phase: Phase::System,
+        generation: 0,
+    };
+    exchange.send(&hello).await.unwrap();
+    (connection, exchange)
+}
+
+fn card(name: &str) -> Adapter {
+    Adapter { name: name.to_owned(), mac: "02:00:00:00:00:01".to_owned(), ..Adapter::default() }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agents_answer_that_comes_byte_by_byte_arrives_whole() {
+    let rack = Rack::start().await.unwrap();
+    let (_connection, mut exchange) = played_agent(&rack, "n1").await;
+    let cards: Vec<Adapter> = (0..4).map(|number| card(&format!("eth{number}"))).collect();
+    let message = FromAgent { sequence: 1, report: Report::Adapters(cards.clone()) };
+    for byte in wire::frame::frame(&message).unwrap() {
+        exchange.sender.send_part(&[byte]).await.unwrap();
+        // Gives the connection the time to send it off.
+        tokio::task::yield_now().await;
+    }
+    eventually("it is stored", || {
+        rack.master.count("n1", |report| matches!(report, Report::Adapters(told) if *told == cards)) == 1
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_speaks_of_another_node_is_its_senders_own() {
+    let rack = Rack::start().await.unwrap();
+    rack.master.node("n2", |_| {});
+    let (_connection, mut exchange) = played_agent(&rack, "n1").await;
+    // No message of an agent has a place for a node's name: who it is stands in its certificate.
+    let report = Report::Adapters(vec![card("n2"), card("n2!mac=02:00:00:00:00:02")]);
+    exchange.send(&FromAgent { sequence: 1, report }).await.unwrap();
+    let told = |node: &str| rack.master.count(node, |report| matches!(report, Report::Adapters(_)));
+    eventually("it is stored", || told("n1") == 1).await.unwrap();
+    assert_eq!(told("n2"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_from_somebody_without_a_certificate_is_turned_away_and_audited() {
+    let rack = Rack::start().await.unwrap();
+    let endpoint = Endpoint::client(rack::localhost()).unwrap();
+    let (address, pin) = (rack.node().agent_address().unwrap(), pki::pin(rack.ca.ca_pem()).unwrap());
+    // The refusal may come in the handshake or right after it.
+    if let Ok(connection) = endpoint.dial_pinned(address, pin, wire::ALPN_MAIN).await {
+        if let Ok(mut exchange) = connection.open().await {
+            let report = Report::Adapters(vec![card("evil")]);
+            let _ = exchange.send(&FromAgent { sequence: 1, report }).await;
+        }
+        tokio::time::timeout(PATIENCE, connection.closed()).await.unwrap();
+    }
+    let turned_away = |audits: &[(String, String)]| {
+        audits.iter().any(|(_, what)| what.contains("without a valid certificate"))
+    };
+    eventually("it is audited", || rack.master.tables(|tables| turned_away(&tables.audits))).await.unwrap();
+    assert!(rack.master.tables(|tables| tables.reports.is_empty()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

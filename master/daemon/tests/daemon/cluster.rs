@@ -22,6 +22,7 @@ pub const LONG: Duration = Duration::from_secs(60);
 pub struct Cluster {
     pub dir: tempfile::TempDir,
     masters: Vec<Option<Master>>,
+    clock: Clock,
 }
 
 impl Cluster {
@@ -30,8 +31,18 @@ impl Cluster {
         Self::start_with(count, |_| ()).await
     }
 
+    /// The same with a clock that stands still until the test moves it.
+    pub async fn standing(count: usize) -> (Self, service::clock::Manual) {
+        let manual = service::clock::Manual::new(Clock::Real.unix());
+        (Self::start_all(count, Clock::Manual(manual.clone()), |_| ()).await, manual)
+    }
+
     /// [`Cluster::start`] with changed settings.
     pub async fn start_with(count: usize, set: impl Fn(&mut Config)) -> Self {
+        Self::start_all(count, Clock::Real, set).await
+    }
+
+    async fn start_all(count: usize, clock: Clock, set: impl Fn(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path(), count);
         for member in 1..=count {
@@ -40,7 +51,7 @@ impl Cluster {
             set(&mut config);
             std::fs::write(&path, toml::to_string(&config).unwrap()).unwrap();
         }
-        let mut cluster = Self { dir, masters: Vec::new() };
+        let mut cluster = Self { dir, masters: Vec::new(), clock };
         for index in 0..count {
             cluster.masters.push(None);
             cluster.start_member(index).await;
@@ -55,7 +66,7 @@ impl Cluster {
         let timing = Timing { tick: Duration::from_millis(25), heartbeat_ticks: 2, election_ticks: 20 };
         let deadline = Instant::now() + LONG;
         let master = loop {
-            let surroundings = Surroundings { timing, on_fault: OnFault::Report, ..Surroundings::default() };
+            let surroundings = Surroundings { clock: self.clock.clone(), timing, on_fault: OnFault::Report };
             match Master::spawn(config.clone(), Drain::new(), surroundings) {
                 Ok(master) => break master,
                 Err(error) if Instant::now() > deadline => panic!("{error:#}"),

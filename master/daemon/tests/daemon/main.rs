@@ -12,5 +12,6 @@ mod history;
 mod large;
 mod notification;
 mod process;
+mod quorum;
 mod rack;
 mod watch;

@@ -5,6 +5,7 @@
 mod answers;
 mod client;
 mod cluster;
+mod crowd;
 mod getadapter;
 mod identity;
 mod mirror;
