@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: measures in the running lab and on throwaway masters what docs/performance.md promises.
 
+mod db;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -12,8 +14,17 @@ use crate::stage::children_cpu;
 use crate::workspace::Workspace;
 
 /// Options of the bench command.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct Options {
+    /// What is measured; without it what needs no large tables.
+    #[arg(value_enum)]
+    what: Option<What>,
+    /// Run what was built before.
+    #[arg(long)]
+    no_build: bool,
+    /// With how many nodes the database is measured.
+    #[arg(long, value_delimiter = ',', default_value = "11000,100000")]
+    nodes: Vec<u64>,
     /// Folder of a running `cargo xtask dev DIR`; without it a cluster of one is made for the time of the bench.
     #[arg(long)]
     dir: Option<std::path::PathBuf>,
@@ -25,6 +36,13 @@ pub struct Options {
     no_programs: bool,
 }
 
+/// A bench of its own.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum What {
+    /// Speed and size of the database.
+    Db,
+}
+
 /// Runs of each timed command.
 const RUNS: u32 = 50;
 /// Requests of the write bench.
@@ -32,6 +50,9 @@ const WRITES: u32 = 100;
 
 /// Measures and prints; fails only when something cannot be measured.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<()> {
+    if let Some(What::Db) = options.what {
+        return db::run(workspace, options);
+    }
     let cluster = Cluster::of(workspace, options)?;
     println!("{:<44} {:>12} {:>14}", "what", "wall", "cpu (client)");
     cluster.command(&["nodeadd", "bench0001-bench1000", "groups=bench,all"])?;
@@ -122,12 +143,14 @@ impl Cluster {
         if dir.exists() {
             std::fs::remove_dir_all(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
-        workspace.cargo_build(&["master", "cli"], &workspace.profile)?;
+        if !options.no_build {
+            workspace.cargo_build(&["master", "cli"], &workspace.profile)?;
+        }
         let program = std::env::current_exe().context("own path")?;
         let mut dev = Command::new("setpriv");
         dev.args(["--pdeathsig", "TERM"])
             .arg(program)
-            .arg("dev")
+            .args(["dev", "--no-build"])
             .arg(&dir)
             .stdout(std::process::Stdio::piped());
         let mut child = dev.spawn().context("starting a cluster")?;

@@ -5,17 +5,27 @@ use crate::checked::MAX_VALUE;
 /// A line of values; values without text are left bare.
 pub fn line<'a>(values: impl Iterator<Item = Option<&'a str>>) -> String {
     let mut out = String::new();
+    push(&mut out, values);
+    out
+}
+
+/// Adds a line of values to a text.
+pub fn push<'a>(out: &mut String, values: impl Iterator<Item = Option<&'a str>>) {
     for (index, value) in values.enumerate() {
         if index > 0 {
             out.push(',');
         }
         if let Some(value) = value {
             out.push('"');
-            out.push_str(&value.replace('"', "\"\""));
+            for (part, text) in value.split('"').enumerate() {
+                if part > 0 {
+                    out.push_str("\"\"");
+                }
+                out.push_str(text);
+            }
             out.push('"');
         }
     }
-    out
 }
 
 /// A line with the text it was read from, as long as it stays on one line.

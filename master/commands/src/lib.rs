@@ -73,5 +73,7 @@ mod touch;
 mod xcoll;
 mod xdshbak;
 
-pub use plan::{Change, Ctx, Edited, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan, Sheet};
+pub use plan::{
+    Change, Ctx, Edited, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan, Sheet, Sink,
+};
 pub use registry::{Command, Range, commands, find, resolve};

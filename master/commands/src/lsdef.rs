@@ -112,6 +112,9 @@ fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         } else {
             output.line(&format!("{name}  ({})", kind.name));
         }
+        if !ctx.stream(&mut output) {
+            break;
+        }
     }
     Ok(output.into())
 }

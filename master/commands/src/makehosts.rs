@@ -1,6 +1,6 @@
 //! makehosts: entries of nodes in the hosts file of the master.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::args::{flag, head, value};
@@ -49,23 +49,21 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         None => all_in_order(ctx)?,
     };
     let Some(content) = &ctx.inputs.hosts else { return Err(Plan::Need(Need::Hosts)) };
-    let mut lines: Vec<String> = content.lines().map(str::to_owned).collect();
+    let kept = content.lines().filter(|line| !given.has("new") || keeps(line));
+    let mut lines = Lines::new(kept.map(str::to_owned));
     let mut output = Output::new();
-    if given.has("new") {
-        lines.retain(|line| keeps(line));
-    }
     let long_first = given.has("longnamefirst")
         || ctx.state.site("FQDNfirst").is_some_and(|v| matches!(v, "1" | "yes" | "y" | "enable"));
     for node in &nodes {
         if given.has("delete") {
             let names: BTreeSet<String> = names_of(ctx, node);
-            lines.retain(|line| !belongs(line, &names));
+            lines.of(&names).into_iter().for_each(|at| lines.remove(at));
             continue;
         }
         let entries = entries(ctx, node);
         if entries.is_empty() {
             let known = BTreeSet::from([node.clone()]);
-            if named.is_some() && !lines.iter().any(|line| belongs(line, &known)) {
+            if named.is_some() && lines.of(&known).is_empty() {
                 output.warn(ctx, &format!("Ignoring node '{node}', it can not be resolved."));
             }
             continue;
@@ -80,16 +78,13 @@ fn make(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
                 output.warn(ctx, &text);
                 continue;
             }
-            let line = place(&mut lines, &entry, long_first);
+            let line = lines.place(&entry, long_first);
             if given.has("adddisplay") {
                 output.line(&line);
             }
         }
     }
-    let mut text = lines.join("\n");
-    if !text.is_empty() {
-        text.push('\n');
-    }
+    let text = lines.text();
     let effects = if text == *content { Vec::new() } else { vec![Effect::WriteHosts(text)] };
     Ok(Plan::Change(Change { effects, output, ..Change::default() }))
 }
@@ -109,37 +104,87 @@ fn all_in_order(ctx: &Ctx<'_>) -> Result<Vec<String>, Plan> {
     Ok(out)
 }
 
-/// Replaces the first line of the host, or adds one; further lines of it go. The answer is its line.
-fn place(lines: &mut Vec<String>, entry: &Entry, long_first: bool) -> String {
-    let Entry { ip, short, domain, aliases } = entry;
-    let full = format!("{short}.{domain}");
-    let line = match long_first {
-        true => format!("{ip} {full} {short} {aliases}"),
-        false => format!("{ip} {short} {full} {aliases}"),
-    };
-    let names = BTreeSet::from([short.clone(), full]);
-    let mut placed = false;
-    lines.retain_mut(|old| {
-        if !belongs(old, &names) {
-            return true;
-        }
-        if placed {
-            return false;
-        }
-        placed = true;
-        old.clone_from(&line);
-        true
-    });
-    if !placed {
-        lines.push(line.clone());
-    }
-    line
+/// The lines of the file, found by the host name they belong to.
+struct Lines {
+    lines: Vec<Option<String>>,
+    of: HashMap<String, Vec<usize>>,
 }
 
-/// Whether a line's host name (its first two names, aliases aside) is one of these.
-fn belongs(line: &str, names: &BTreeSet<String>) -> bool {
+impl Lines {
+    fn new(lines: impl Iterator<Item = String>) -> Lines {
+        let mut all = Lines { lines: Vec::new(), of: HashMap::new() };
+        lines.for_each(|line| all.push(line));
+        all
+    }
+
+    fn push(&mut self, line: String) {
+        self.index(self.lines.len(), &line);
+        self.lines.push(Some(line));
+    }
+
+    fn index(&mut self, at: usize, line: &str) {
+        for name in owners(line) {
+            let places = self.of.entry(name.to_owned()).or_default();
+            if !places.contains(&at) {
+                places.push(at);
+            }
+        }
+    }
+
+    /// Places of the lines that belong to one of these names, in order.
+    fn of(&self, names: &BTreeSet<String>) -> Vec<usize> {
+        let places = names.iter().filter_map(|name| self.of.get(name)).flatten().copied();
+        // A line that was replaced may belong to other names now.
+        let belongs = |at: &usize| {
+            let line = self.lines.get(*at).and_then(Option::as_deref);
+            line.is_some_and(|line| owners(line).any(|word| names.contains(word)))
+        };
+        let places: BTreeSet<usize> = places.filter(belongs).collect();
+        places.into_iter().collect()
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(line) = self.lines.get_mut(at) {
+            *line = None;
+        }
+    }
+
+    /// Replaces the first line of the host, or adds one; further lines of it go. The answer is its line.
+    fn place(&mut self, entry: &Entry, long_first: bool) -> String {
+        let Entry { ip, short, domain, aliases } = entry;
+        let full = format!("{short}.{domain}");
+        let line = match long_first {
+            true => format!("{ip} {full} {short} {aliases}"),
+            false => format!("{ip} {short} {full} {aliases}"),
+        };
+        let places = self.of(&BTreeSet::from([short.clone(), full]));
+        let Some((&first, rest)) = places.split_first() else {
+            self.push(line.clone());
+            return line;
+        };
+        rest.iter().for_each(|at| self.remove(*at));
+        self.index(first, &line);
+        if let Some(old) = self.lines.get_mut(first) {
+            *old = Some(line.clone());
+        }
+        line
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        for line in self.lines.iter().flatten() {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// The names of a line's host: the first two, aliases aside.
+fn owners(line: &str) -> impl Iterator<Item = &str> {
     let mut words = line.split('#').next().unwrap_or("").split_whitespace();
-    words.next().is_some() && words.take(2).any(|word| names.contains(word))
+    words.next();
+    words.take(2)
 }
 
 /// What `-n` leaves in the file: comments and the machine's loopback.
@@ -155,7 +200,8 @@ fn keeps(line: &str) -> bool {
 /// The content of the file without these nodes.
 pub(crate) fn without(ctx: &Ctx<'_>, nodes: &[String], content: &str) -> String {
     let names: BTreeSet<String> = nodes.iter().flat_map(|node| names_of(ctx, node)).collect();
-    content.lines().filter(|line| !belongs(line, &names)).map(|line| format!("{line}\n")).collect()
+    let belongs = |line: &&str| owners(line).any(|word| names.contains(word));
+    content.lines().filter(|line| !belongs(line)).map(|line| format!("{line}\n")).collect()
 }
 
 /// The names of a node and of its interfaces, short and with the domain.

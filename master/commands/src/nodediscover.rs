@@ -287,6 +287,8 @@ pub(crate) mod tests {
             files: &files,
             stdin: None,
             inputs: &inputs,
+            named: None,
+            sink: None,
         })
     }
 

@@ -1,7 +1,7 @@
 //! nodels: names of nodes and values of their attributes, inherited and computed.
 
 use noderange::Selector;
-use state::{TableId, schema};
+use state::{Column, TableId, schema};
 
 use crate::args::{flag, head, word};
 use crate::defs::{column_of, no_column};
@@ -56,10 +56,8 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
                 Ok(matcher) => matcher,
                 Err(error) => return Plan::error(ctx, &error.to_string()),
             };
-            nodes.retain(|node| {
-                let value = ctx.state.value(node, table, column);
-                matcher.matches(value.as_ref().map(|found| &*found.text))
-            });
+            let values = ctx.state.column(table, column);
+            nodes.retain(|node| matcher.matches(values.value(node).as_ref().map(|found| &*found.text)));
         } else if let Some((table, column)) = column_of(text) {
             wanted.push(Wanted::Column(table, column));
         } else if let Some(table) = schema().table(text) {
@@ -69,7 +67,7 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         }
     }
     if !given.has("S") && !given.has("show-hidden") {
-        nodes.retain(|node| ctx.state.attribute(node, "nodelist.hidden").as_deref() != Some("1"));
+        drop_hidden(ctx, &mut nodes);
     }
     if ctx.inputs.rows {
         rows(ctx, &nodes, &columns(&wanted), given.has("blame"), &mut output);
@@ -78,22 +76,39 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     if wanted.is_empty() {
         for node in &nodes {
             output.line(node);
+            if !ctx.stream(&mut output) {
+                break;
+            }
         }
         return output.into();
     }
     let named = given.has("with-fieldname") || wanted.len() > 1 || matches!(wanted[..], [Wanted::Table(_)]);
-    let columns = columns(&wanted);
+    let columns: Vec<_> = columns(&wanted)
+        .into_iter()
+        .map(|(table, column, name)| (table, column, name, ctx.state.column(table, column)))
+        .collect();
     for node in &nodes {
-        for &(table, column, name) in &columns {
-            for value in values(ctx, node, table, column, given.has("blame")) {
+        for (table, column, name, found) in &columns {
+            for value in values(ctx, node, (*table, *column, found), given.has("blame")) {
                 match named {
-                    true => output.line(&format!("{node}: {}.{name}: {value}", schema().def(table).name)),
+                    true => output.line(&format!("{node}: {}.{name}: {value}", schema().def(*table).name)),
                     false => output.line(&format!("{node}: {value}")),
                 }
             }
         }
+        if !ctx.stream(&mut output) {
+            break;
+        }
     }
     output.into()
+}
+
+/// Takes out nodes that are not shown.
+fn drop_hidden(ctx: &Ctx<'_>, nodes: &mut Vec<String>) {
+    if let Some((table, column)) = schema().column("nodelist.hidden") {
+        let hidden = ctx.state.column(table, column);
+        nodes.retain(|node| hidden.value(node).is_none_or(|found| found.text != "1"));
+    }
 }
 
 /// The columns to print, by name.
@@ -124,9 +139,13 @@ fn rows(
 ) {
     let name = |&(table, _, name): &(TableId, usize, &str)| format!("{}.{name}", schema().def(table).name);
     output.fields(&std::iter::once("node".to_owned()).chain(columns.iter().map(name)).collect::<Vec<_>>());
+    let found: Vec<_> =
+        columns.iter().map(|&(table, column, _)| (table, column, ctx.state.column(table, column))).collect();
     for node in nodes {
-        let found: Vec<Vec<String>> =
-            columns.iter().map(|&(table, column, _)| values(ctx, node, table, column, blame)).collect();
+        let found: Vec<Vec<String>> = found
+            .iter()
+            .map(|(table, column, found)| values(ctx, node, (*table, *column, found), blame))
+            .collect();
         for number in 0..found.iter().map(Vec::len).max().unwrap_or(1) {
             let cell = |values: &Vec<String>| values.get(number).filter(|text| !text.is_empty()).cloned();
             output.cells(std::iter::once(Some(node.clone())).chain(found.iter().map(cell)).collect());
@@ -135,18 +154,24 @@ fn rows(
 }
 
 /// One text for each row of the node; one empty text when there is none.
-fn values(ctx: &Ctx<'_>, node: &str, table: TableId, column: usize, blame: bool) -> Vec<String> {
-    let own: Vec<String> = ctx
-        .state
-        .table(table)
-        .of_node(node)
-        .filter(|(_, row)| ctx.state.table(table).enabled(row))
-        .filter_map(|(_, row)| Some(ctx.state.computed(row.get(column)?, node)?.into_owned()))
-        .collect();
-    if own.len() > 1 {
-        return own;
+fn values(
+    ctx: &Ctx<'_>,
+    node: &str,
+    (table, column, found): (TableId, usize, &Column<'_>),
+    blame: bool,
+) -> Vec<String> {
+    let rows = ctx.state.table(table);
+    if rows.of_node(node).nth(1).is_some() {
+        let own: Vec<String> = rows
+            .of_node(node)
+            .filter(|(_, row)| rows.enabled(row))
+            .filter_map(|(_, row)| Some(ctx.state.computed(row.get(column)?, node)?.into_owned()))
+            .collect();
+        if own.len() > 1 {
+            return own;
+        }
     }
-    let Some(found) = ctx.state.value(node, table, column) else { return vec![String::new()] };
+    let Some(found) = found.value(node) else { return vec![String::new()] };
     match found.group.filter(|_| blame) {
         Some(group) => vec![format!("{} (inherited from group {group})", found.text)],
         None => vec![found.text.into_owned()],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use noderange::Options;
 use state::history::{Query, Reading};
-use state::{Files, Precondition, RowChange, State};
+use state::{Files, Precondition, RowChange, Selection, State};
 use wire::client::{Rows, Text};
 use wire::ids::ActionId;
 use wire::op::Stream;
@@ -13,6 +13,8 @@ pub use crate::fanout::FanOut;
 
 /// Pieces of output are cut at about this size, in bytes.
 const PIECE: usize = 64 * 1024;
+/// An answer that has grown to so many pieces is handed on.
+const AHEAD: usize = 8;
 /// Largest file or standard input a command reads, in bytes.
 pub const MAX_INPUT: u64 = 64 << 20;
 
@@ -41,6 +43,16 @@ pub struct Ctx<'a> {
     pub stdin: Option<&'a [u8]>,
     /// Facts about the master's machine that plans needed.
     pub inputs: &'a Inputs,
+    /// The noderange of the arguments, looked up already.
+    pub named: Option<(&'a str, &'a Selection)>,
+    /// Who takes long answers piece by piece.
+    pub sink: Option<&'a dyn Sink>,
+}
+
+/// Takes output while a plan is still being made.
+pub trait Sink: std::fmt::Debug {
+    /// Takes pieces of output; waits while earlier ones are not sent. False: nobody listens any more.
+    fn take(&self, items: Vec<Text>) -> bool;
 }
 
 /// Facts about the master's own machine, given when a plan asked for them.
@@ -378,10 +390,22 @@ impl Ctx<'_> {
 
     /// Expands a noderange into existing nodes and missing names.
     pub fn expand(&self, range: &str) -> Result<(Vec<String>, Vec<String>), Plan> {
-        match self.state.expand(range, self.files, &self.range_options()) {
+        let known = self.named.filter(|(text, _)| *text == range).map(|(_, found)| Ok(found.clone()));
+        match known.unwrap_or_else(|| self.state.expand(range, self.files, &self.range_options())) {
             Ok(found) => Ok((found.nodes, found.missing.into_iter().map(|m| m.name).collect())),
             Err(noderange::Error::NeedFile(path)) => Err(Plan::Need(Need::File { path, limit: MAX_INPUT })),
             Err(error) => Err(Plan::error(self, &error.to_string())),
+        }
+    }
+
+    /// Hands a long answer on as far as it is made. For commands that will answer with this output whatever comes;
+    /// false when nobody listens any more.
+    pub fn stream(&self, output: &mut Output) -> bool {
+        match self.sink {
+            Some(sink) if output.items.len() > AHEAD && output.rows.is_none() => {
+                sink.take(std::mem::take(&mut output.items))
+            }
+            _ => true,
         }
     }
 

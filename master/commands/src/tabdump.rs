@@ -71,7 +71,10 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
     if ctx.inputs.rows && !given.has("file") {
         return rows(table, table.rows().map(|(_, row)| row).filter(|row| wanted(row))).into();
     }
-    let output = print(table, wanted);
+    if !given.has("file") {
+        return print(table, wanted, |output| ctx.stream(output)).into();
+    }
+    let output = print(table, wanted, |_| true);
     match given.value("file") {
         Some(path) => {
             let bytes = output.items.into_iter().flat_map(|item| item.text).collect();
@@ -124,12 +127,20 @@ fn describe(ctx: &Ctx<'_>, def: &TableDef) -> Output {
     output
 }
 
-fn print(table: &Table, wanted: impl Fn(&Row) -> bool) -> Output {
+/// `on` is told after each row, and ends it with false.
+fn print(table: &Table, wanted: impl Fn(&Row) -> bool, mut on: impl FnMut(&mut Output) -> bool) -> Output {
     let mut output = Output::new();
     let names: Vec<&str> = table.def().shown().map(|(_, column)| column.name).collect();
     output.line(&format!("#{}", names.join(",")));
+    let columns: Vec<usize> = table.def().shown().map(|(column, _)| column).collect();
+    let mut line = String::new();
     for (_, row) in table.rows().filter(|(_, row)| wanted(row)) {
-        output.line(&csv::line(table.def().shown().map(|(column, _)| row.get(column))));
+        line.clear();
+        csv::push(&mut line, columns.iter().map(|column| row.get(*column)));
+        output.line(&line);
+        if !on(&mut output) {
+            break;
+        }
     }
     output
 }
@@ -146,7 +157,7 @@ fn rows<'r>(table: &Table, chosen: impl Iterator<Item = &'r Row>) -> Output {
 
 /// The whole table as text.
 pub(crate) fn text(table: &Table) -> String {
-    print(table, |_| true).all(Stream::Out)
+    print(table, |_| true, |_| true).all(Stream::Out)
 }
 
 fn newest_rows(ctx: &Ctx<'_>, table: &Table, count: &str) -> Plan {
@@ -159,12 +170,10 @@ fn newest_rows(ctx: &Ctx<'_>, table: &Table, count: &str) -> Plan {
         return Plan::error(ctx, &text);
     }
     let Ok(count) = count.parse::<usize>() else { return Plan::usage(COMMAND.usage, 1) };
-    let over = table.len().saturating_sub(count);
-    let first = table.rows().map(|(id, _)| id).nth(over);
-    let ids: Vec<u64> = table.rows().map(|(id, _)| id).filter(|id| first.is_some_and(|f| *id >= f)).collect();
-    let newest = ids.into_iter().filter_map(|id| table.row(id));
+    let mut newest: Vec<&Row> = table.newest().map(|(_, row)| row).take(count).collect();
+    newest.reverse();
     if ctx.inputs.rows {
-        return rows(table, newest).into();
+        return rows(table, newest.into_iter()).into();
     }
     let mut output = Output::new();
     let names: Vec<&str> = table.def().shown().map(|(_, column)| column.name).collect();

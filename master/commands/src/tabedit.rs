@@ -203,6 +203,8 @@ mod tests {
             files: &Files::new(),
             stdin: None,
             inputs: &inputs,
+            named: None,
+            sink: None,
         };
         plan(&ctx)
     }

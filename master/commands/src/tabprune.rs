@@ -165,6 +165,8 @@ mod tests {
             files: &Files::new(),
             stdin: None,
             inputs: &Inputs::default(),
+            named: None,
+            sink: None,
         };
         if let Plan::Change(change) = plan(&ctx) {
             let transaction = Transaction { changes: change.changes, ..Transaction::default() };

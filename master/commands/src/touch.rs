@@ -60,9 +60,10 @@ fn owner(table: TableId, key: &[String]) -> Option<&str> {
 
 /// A node is itself, a group its members, anything else a node that is being made.
 fn of_owner(state: &State, name: &str, nodes: &mut BTreeSet<String>) {
-    match state.members(name) {
-        Some(members) if !state.is_node(name) => nodes.extend(members.into_iter().map(str::to_owned)),
-        _ => {
+    let members = if state.is_node(name) { None } else { state.members(name) };
+    match members {
+        Some(members) => nodes.extend(members.into_iter().map(str::to_owned)),
+        None => {
             nodes.insert(name.to_owned());
         }
     }

@@ -22,6 +22,7 @@ pub mod machine;
 pub mod notify;
 pub mod past;
 pub mod pki;
+pub mod planning;
 pub mod racks;
 pub mod request;
 pub mod spool;
@@ -146,6 +147,19 @@ impl Master {
         self.core.group.close().await;
         self.core.endpoint.close("this master stops").await;
         late
+    }
+}
+
+impl Drop for Master {
+    /// One that was not finished is closed hard: its database must not be open when the process ends.
+    fn drop(&mut self) {
+        let group = self.core.group.clone();
+        let closing = std::thread::spawn(move || {
+            if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                runtime.block_on(async { tokio::time::timeout(STOP, group.close()).await.is_ok() });
+            }
+        });
+        let _ = closing.join();
     }
 }
 

@@ -3,13 +3,11 @@
 //! Invariant: a request that changes something is carried out at most once, whatever happens between; its
 //! id is in the log with the change.
 
-use std::collections::BTreeMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use commands::global::{self, Global};
-use commands::{Change, Command, Ctx, Edited, Inputs, Need, Output, Plan, Sheet};
+use commands::global::Global;
+use commands::{Change, Command, Edited, Need, Output, Plan, Sheet};
 use link::Exchange;
 use state::policy::{self, Question, Verdict};
 use state::{Files, RowChange, State};
@@ -22,6 +20,7 @@ use wire::op::Stream;
 use crate::actions::Kind;
 use crate::audit;
 use crate::core::{Caller, Core, Trouble, done};
+use crate::planning::{Gathered, Judged, Pieces, Planning};
 use crate::talk::{Heard, Talk};
 use crate::{effects, executor, past, status, watch};
 
@@ -91,14 +90,6 @@ impl From<Heard> for End {
             Heard::Gone | Heard::Input(_) => Self::Gone,
         }
     }
-}
-
-/// What the client and this machine told so far.
-#[derive(Debug, Default)]
-struct Gathered {
-    files: Files,
-    stdin: Option<Vec<u8>>,
-    inputs: Inputs,
 }
 
 /// A command on its way.
@@ -215,11 +206,11 @@ impl Task {
         let mut attempt = 0;
         for _ in 0..ROUNDS {
             self.barrier().await?;
-            let (verdict, plan) = self.judged_plan(command, args);
+            let Judged { verdict, plan, nodes } = self.judged_plan(command, args, talk).await?;
             if !verdict.allowed {
                 return self.denied(command, args, &verdict, talk).await;
             }
-            if !self.confirmed(&plan, talk).await? {
+            if !self.confirmed(&plan, nodes, talk).await? {
                 return self.fail(talk, "nothing was changed; -y changes so many nodes").await;
             }
             match plan {
@@ -282,62 +273,51 @@ impl Task {
         self.fail(talk, "the command asks for more and more; it was given up").await
     }
 
-    /// Policy on what was typed, the plan, and policy on what the plan touches.
-    fn judged_plan(&self, command: &'static Command, args: &[String]) -> (Verdict, Plan) {
-        let environment: BTreeMap<String, String> = self.run.environment.iter().cloned().collect();
-        let hosts = [self.caller.host().to_owned()];
-        self.core.read(|now| {
-            let state = self.then.as_deref().unwrap_or(now);
-            let ctx = Ctx {
-                state,
-                command: command.name,
-                args,
-                caller: &self.caller.user,
-                cluster: self.core.server(),
-                now: self.core.clock.unix(),
-                version: env!("CARGO_PKG_VERSION"),
-                environment: &environment,
-                files: &self.gathered.files,
-                stdin: self.gathered.stdin.as_deref(),
-                inputs: &self.gathered.inputs,
-            };
-            let named = command
-                .range_text(args)
-                .and_then(|range| state.expand(range, ctx.files, &ctx.range_options()).ok())
-                .map_or_else(Vec::new, |found| found.nodes);
-            let judge = |nodes: &[String]| {
-                let user = Some(self.caller.user.as_str());
-                let question =
-                    Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
-                policy::decide(now, &question)
-            };
-            let verdict = judge(&named);
-            if !verdict.allowed {
-                return (verdict, Plan::Answer(Output::new()));
+    /// Policy on what was typed, the plan, and policy on what the plan touches; long answers go to the client as
+    /// they are made.
+    async fn judged_plan(
+        &mut self,
+        command: &'static Command,
+        args: &[String],
+        talk: &mut Talk,
+    ) -> Result<Judged, End> {
+        let (sink, mut pieces) = Pieces::channel();
+        let planning = Planning {
+            core: self.core.clone(),
+            caller: self.caller.clone(),
+            environment: self.run.environment.iter().cloned().collect(),
+            gathered: std::mem::take(&mut self.gathered),
+            global: self.global.clone(),
+            // A copy costs nothing, and holds nobody up.
+            now: self.core.read(State::derived),
+            then: self.then.clone(),
+            sink,
+        };
+        let args = args.to_vec();
+        let work = tokio::task::spawn_blocking(move || planning.judged(command, &args));
+        while let Some(items) = pieces.recv().await {
+            for item in items {
+                talk.text(&item).await?;
             }
-            // A panic in one command ends this request, not the master.
-            let planned = || commands::help::extended(command, command.make(&ctx));
-            let plan = std::panic::catch_unwind(AssertUnwindSafe(planned));
-            let plan = plan.unwrap_or_else(|_| {
-                self.core.health.counter("commands_panicked").one();
-                Plan::error(&ctx, "internal error in this command; nothing was done")
-            });
-            let touched = plan.touches(now);
-            let shown = |plan| if self.global.plan { global::shown(&ctx, plan) } else { plan };
-            if touched.is_empty() || touched.iter().all(|node| named.binary_search(node).is_ok()) {
-                return (verdict, shown(plan));
+        }
+        match work.await {
+            Ok((judged, gathered)) => {
+                self.gathered = gathered;
+                Ok(judged)
             }
-            (judge(&touched), shown(plan))
-        })
+            Err(_) => {
+                self.fail(talk, "internal error while planning; nothing was done").await?;
+                Err(End::Done(1))
+            }
+        }
     }
 
     /// Asks, once, before a change that touches very many nodes.
-    async fn confirmed(&mut self, plan: &Plan, talk: &mut Talk) -> Result<bool, End> {
+    async fn confirmed(&mut self, plan: &Plan, nodes: usize, talk: &mut Talk) -> Result<bool, End> {
         let terminal = self.run.terminal_width > 0;
         if !matches!(plan, Plan::Change(_)) || !self.global.guards(terminal) {
             return Ok(true);
         }
-        let nodes = self.core.read(|state| plan.touches(state)).len();
         let Some(question) = self.global.asks(nodes, terminal) else { return Ok(true) };
         if !terminal {
             return Ok(false);

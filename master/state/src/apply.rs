@@ -142,10 +142,43 @@ pub struct PastRow {
 }
 
 /// A row as the store keeps it.
-#[derive(Encode, Decode)]
+#[derive(Decode)]
 struct Stored {
     revision: u64,
     cells: Vec<(u16, String)>,
+}
+
+/// [`Stored`] on its way to the store.
+#[derive(Encode)]
+struct Storing<'a> {
+    revision: u64,
+    cells: Vec<(u16, &'a str)>,
+}
+
+/// [`Past`] on its way to the store.
+#[derive(Encode)]
+struct Passing<'a> {
+    author: &'a str,
+    command: &'a str,
+    request: Option<RequestId>,
+    time: u64,
+    rows: Vec<PassingRow<'a>>,
+}
+
+/// [`PastRow`] on its way to the store.
+#[derive(Encode)]
+struct PassingRow<'a> {
+    table: &'a str,
+    id: u64,
+    old: Option<Vec<(u16, &'a str)>>,
+    new: Option<Vec<(u16, &'a str)>>,
+}
+
+impl<'a> From<&'a Event> for PassingRow<'a> {
+    fn from(event: &'a Event) -> PassingRow<'a> {
+        let [old, new] = [&event.old, &event.new].map(|row| row.as_ref().map(cells));
+        PassingRow { table: event.table_name(), id: event.id, old, new }
+    }
 }
 
 impl Default for State {
@@ -479,7 +512,7 @@ impl State {
             let name = schema().def(event.table).name;
             let mut key = format!("t/{name}/").into_bytes();
             key.extend_from_slice(&event.id.to_be_bytes());
-            let stored = event.new.as_ref().map(|row| Stored { revision, cells: cells(row) });
+            let stored = event.new.as_ref().map(|row| Storing { revision, cells: cells(row) });
             applied.writes.push((key, stored.and_then(|stored| encode(&stored).ok())));
             if self.changed[event.table.0] != revision {
                 self.changed[event.table.0] = revision;
@@ -491,12 +524,12 @@ impl State {
         let mut pieces = 0;
         let mut bytes = 0;
         for (piece, events) in in_pieces(moves).enumerate() {
-            let past = Past {
-                author: transaction.author.clone(),
-                command: transaction.command.clone(),
+            let past = Passing {
+                author: &transaction.author,
+                command: &transaction.command,
                 request: transaction.request,
                 time: transaction.time,
-                rows: events.iter().map(PastRow::from).collect(),
+                rows: events.iter().map(PassingRow::from).collect(),
             };
             if let Ok(value) = encode(&past) {
                 pieces += 1;
@@ -664,8 +697,8 @@ fn number(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-fn cells(row: &Row) -> Vec<(u16, String)> {
-    row.values().filter_map(|(i, v)| Some((u16::try_from(i).ok()?, v.to_owned()))).collect()
+fn cells(row: &Row) -> Vec<(u16, &str)> {
+    row.values().filter_map(|(i, v)| Some((u16::try_from(i).ok()?, v))).collect()
 }
 
 mod rack;

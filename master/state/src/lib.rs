@@ -32,7 +32,7 @@ pub use change::{Content, Entry, Outcome, Part, Precondition, Refusal, RowChange
 pub use groups::{Files, Selection};
 pub use history::{HISTORY, HISTORY_BYTES};
 pub use pattern::fault as pattern_fault;
-pub use resolve::Found;
+pub use resolve::{Column, Found};
 pub use row::Row;
 pub use schema::{TableDef, TableId, schema};
 pub use table::Table;

@@ -54,6 +54,11 @@ impl State {
             return out;
         }
         for attribute in kind.names() {
+            // Most columns are empty in every row.
+            let filled = |def: &AttributeDef| self.table(def.table).fills(def.column);
+            if !own(kind, attribute) && !kind.defs(attribute).any(filled) {
+                continue;
+            }
             if attribute != kind.key
                 && let Some(value) = self.object_attribute(kind, name, attribute)
             {
@@ -72,7 +77,8 @@ impl State {
             let members = self.members(name)?;
             return Some(members.join(","));
         }
-        let found = kind.defs(attribute).find_map(|def| {
+        let filled = |def: &&AttributeDef| self.table(def.table).fills(def.column);
+        let found = kind.defs(attribute).filter(filled).find_map(|def| {
             let legal = def.only_if.is_none_or(|(other, word)| {
                 self.plain_attribute(kind, name, other).is_some_and(|text| has_word(&text, word))
             });
@@ -144,6 +150,11 @@ impl State {
             _ => table.column(kind.key).or_else(|| table.keys.first().copied()),
         }
     }
+}
+
+/// Whether an attribute is there without a value in a table.
+fn own(kind: &TypeDef, attribute: &str) -> bool {
+    kind.name == "group" && matches!(attribute, "members" | "grouptype")
 }
 
 /// Whether a comma list (or a single word) has this word.

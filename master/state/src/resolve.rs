@@ -4,7 +4,8 @@
 //! absent; so is a value whose pattern comes out empty.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::apply::State;
 use crate::row::Row;
@@ -22,6 +23,51 @@ pub struct Found<'a> {
     pub group: Option<&'a str>,
 }
 
+/// A column with what nodes of the same groups inherit in it, looked up once for all of them.
+#[derive(Debug)]
+pub struct Column<'a> {
+    state: &'a State,
+    table: TableId,
+    column: usize,
+    /// A value is that of one row: neither the node's name nor joined of several.
+    simple: bool,
+    /// By the address of the shared list of groups.
+    inherited: RefCell<HashMap<usize, Option<(&'a str, &'a str)>>>,
+}
+
+impl<'a> Column<'a> {
+    /// As [`State::value`].
+    pub fn value<'n>(&self, node: &'n str) -> Option<Found<'n>>
+    where
+        'a: 'n,
+    {
+        let state = self.state;
+        if !self.simple || !state.table(self.table).fills(self.column) {
+            return state.value(node, self.table, self.column);
+        }
+        let own = state.enabled_rows(self.table, node).find_map(|row| row.get(self.column));
+        let (owner, text) = own.map(|text| (node, text)).or_else(|| self.inherited(node))?;
+        if text.ends_with(NEXT) || own.is_none() && owner == node {
+            return state.value(node, self.table, self.column);
+        }
+        let group = own.is_none().then_some(owner);
+        Some(Found { text: state.computed(text, node)?, group })
+    }
+
+    /// The group that gives the value, and its text.
+    fn inherited(&self, node: &str) -> Option<(&'a str, &'a str)> {
+        let (state, table) = (self.state, self.table);
+        let groups = state.nodes.get(node).filter(|_| schema().def(table).inherits)?;
+        let look = || {
+            groups.iter().find_map(|group| {
+                let text = state.enabled_rows(table, group).find_map(|row| row.get(self.column))?;
+                Some((&**group, text))
+            })
+        };
+        *self.inherited.borrow_mut().entry(groups.as_ptr() as usize).or_insert_with(look)
+    }
+}
+
 impl State {
     /// The value of a column for a node.
     pub fn value<'a>(&'a self, node: &'a str, table: TableId, column: usize) -> Option<Found<'a>> {
@@ -29,6 +75,9 @@ impl State {
         let node_column = def.node?;
         if column == node_column {
             return Some(Found { text: Cow::Borrowed(node), group: None });
+        }
+        if !self.table(table).fills(column) {
+            return None;
         }
         if self.joined(def.columns.get(column)?.name) {
             return self.union(node, table, column);
@@ -47,6 +96,14 @@ impl State {
             };
         }
         (!kept.is_empty()).then_some(Found { text: Cow::Owned(kept), group: None })
+    }
+
+    /// The column, prepared to be looked up for many nodes.
+    pub fn column(&self, table: TableId, column: usize) -> Column<'_> {
+        let def = schema().def(table);
+        let joined = def.columns.get(column).is_some_and(|def| self.joined(def.name));
+        let simple = def.node.is_some_and(|node| node != column) && !joined;
+        Column { state: self, table, column, simple, inherited: RefCell::default() }
     }
 
     /// The value of `table.column` for a node; `None` also for an unknown column.

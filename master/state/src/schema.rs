@@ -3,8 +3,8 @@
 //! The files below `schema/` are the truth. Columns are stored by their number, so lines may be appended to a
 //! table but never moved or removed.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, OnceLock};
 
 const TABLES: &str = include_str!("schema/tables.tsv");
 const OWN: &str = include_str!("schema/own.tsv");
@@ -85,6 +85,7 @@ pub struct TypeDef {
     pub key: &'static str,
     /// In the order of the schema; an attribute may occur several times with different conditions.
     pub attributes: Vec<AttributeDef>,
+    index: OnceLock<BTreeMap<&'static str, Vec<usize>>>,
 }
 
 /// Where an attribute is kept.
@@ -210,7 +211,9 @@ impl Schema {
     fn read_objects(&mut self, text: &'static str) {
         for fields in lines(text) {
             match fields[..] {
-                ["O", name, key] => self.types.push(TypeDef { name, key, attributes: Vec::new() }),
+                ["O", name, key] => {
+                    self.types.push(TypeDef { name, key, attributes: Vec::new(), index: OnceLock::new() })
+                }
                 ["A", name, column, only_if, lookup] => {
                     let Some((table, column)) = self.column(column) else { continue };
                     let only_if = only_if.split_once('=');
@@ -254,20 +257,29 @@ impl TableDef {
 impl TypeDef {
     /// Whether the type has this attribute, under any condition.
     pub fn has(&self, attribute: &str) -> bool {
-        self.attributes.iter().any(|a| a.name == attribute)
+        self.index().contains_key(attribute)
     }
 
     /// All definitions of an attribute.
-    pub fn defs<'a>(&'a self, attribute: &'a str) -> impl Iterator<Item = &'a AttributeDef> + Clone {
-        self.attributes.iter().filter(move |a| a.name == attribute)
+    pub fn defs<'a>(&'a self, attribute: &str) -> impl Iterator<Item = &'a AttributeDef> + Clone + use<'a> {
+        let places = self.index().get(attribute).map_or(&[] as &[usize], Vec::as_slice);
+        places.iter().filter_map(|at| self.attributes.get(*at))
     }
 
     /// Unique attribute names in byte order.
     pub fn names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.attributes.iter().map(|a| a.name).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
+        self.index().keys().copied().collect()
+    }
+
+    /// The places of each attribute's definitions.
+    fn index(&self) -> &BTreeMap<&'static str, Vec<usize>> {
+        self.index.get_or_init(|| {
+            let mut index: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+            for (at, attribute) in self.attributes.iter().enumerate() {
+                index.entry(attribute.name).or_default().push(at);
+            }
+            index
+        })
     }
 }
 

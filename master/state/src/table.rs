@@ -14,12 +14,15 @@ pub struct Table {
     keys: Tree<Arc<str>, u64>,
     /// Rows of a node in order; empty when the node is the whole key.
     nodes: Tree<Arc<str>, Arc<[u64]>>,
+    /// How many rows have a value in each column.
+    filled: Box<[u32]>,
 }
 
 impl Table {
     /// A table without rows.
     pub fn new(id: TableId) -> Table {
-        Table { id, rows: Tree::default(), keys: Tree::default(), nodes: Tree::default() }
+        let filled = vec![0; schema().def(id).columns.len()].into();
+        Table { id, rows: Tree::default(), keys: Tree::default(), nodes: Tree::default(), filled }
     }
 
     /// Its definition.
@@ -70,6 +73,11 @@ impl Table {
         ids.iter().filter_map(|id| Some((*id, self.rows.get(id)?)))
     }
 
+    /// Whether any row has a value in the column.
+    pub fn fills(&self, column: usize) -> bool {
+        self.filled.get(column).is_some_and(|rows| *rows > 0)
+    }
+
     /// The texts of the key columns.
     pub fn key_of<'a>(&self, row: &'a Row) -> Vec<&'a str> {
         self.def().keys.iter().map(|&k| row.text(k)).collect()
@@ -92,7 +100,10 @@ impl Table {
             def.keys.iter().chain(&def.node).all(|&column| old.text(column) == row.text(column))
         });
         if same {
-            return self.rows.insert(id, row);
+            self.count(&row, 1);
+            let old = self.rows.insert(id, row);
+            old.iter().for_each(|old| self.count(old, -1));
+            return old;
         }
         let old = self.remove(id);
         self.keys.insert(joined(self.key_of(&row).into_iter()).into(), id);
@@ -106,6 +117,7 @@ impl Table {
                 self.nodes.insert(name.into(), ids.into());
             }
         }
+        self.count(&row, 1);
         self.rows.insert(id, row);
         old
     }
@@ -113,6 +125,7 @@ impl Table {
     /// Takes a row out.
     pub(crate) fn remove(&mut self, id: u64) -> Option<Row> {
         let row = self.rows.remove(&id)?;
+        self.count(&row, -1);
         let key = joined(self.key_of(&row).into_iter());
         if self.keys.get(key.as_str()) == Some(&id) {
             self.keys.remove(key.as_str());
@@ -127,6 +140,14 @@ impl Table {
             };
         }
         Some(row)
+    }
+
+    fn count(&mut self, row: &Row, by: i32) {
+        for (column, _) in row.values() {
+            if let Some(filled) = self.filled.get_mut(column) {
+                *filled = filled.saturating_add_signed(by);
+            }
+        }
     }
 
     fn whole_key_is_node(&self) -> bool {

@@ -13,7 +13,7 @@ mod tables;
 
 use std::collections::BTreeMap;
 
-pub use affected::{Affected, Touch, affected, shows_config, touches_config};
+pub use affected::{Affected, Touch, affected, is_unseen, shows, shows_config, touches_config};
 pub use macs::{MacEntry, parse_macs};
 pub use node::{bmc_name, in_scope, node_view, servicenodes_of};
 pub use site::{network_of, prefix_length, site_value, site_view};

@@ -45,7 +45,7 @@ pub enum FrameError {
 ///
 /// # Errors
 /// [`FrameError::TooLarge`] when the payload passes [`MAX_FRAME`].
-pub fn encode<T: Message>(value: &T) -> Result<Vec<u8>, FrameError> {
+pub fn encode<T: Encode<Config, Src = T>>(value: &T) -> Result<Vec<u8>, FrameError> {
     let bytes =
         wincode::config::serialize(value, CONFIG).map_err(|e| FrameError::Unencodable(e.to_string()))?;
     if bytes.len() > MAX_FRAME {
@@ -58,7 +58,7 @@ pub fn encode<T: Message>(value: &T) -> Result<Vec<u8>, FrameError> {
 ///
 /// # Errors
 /// [`FrameError`] when the bytes are too many or are not exactly one message of this type.
-pub fn decode<T: Message>(bytes: &[u8]) -> Result<T, FrameError> {
+pub fn decode<T: for<'de> Decode<'de, Config, Dst = T>>(bytes: &[u8]) -> Result<T, FrameError> {
     if bytes.len() > MAX_FRAME {
         return Err(FrameError::TooLarge(bytes.len()));
     }

@@ -189,6 +189,8 @@ impl World {
                 files: &sent,
                 stdin: given,
                 inputs: &inputs,
+                named: None,
+                sink: None,
             };
             match found.make(&ctx) {
                 Plan::Answer(output) => return Some(ran(&output)),
@@ -264,6 +266,8 @@ impl World {
                 files: &Files::new(),
                 stdin: None,
                 inputs: &inputs,
+                named: None,
+                sink: None,
             };
             match (found.plan)(&ctx) {
                 Plan::Answer(output) => {

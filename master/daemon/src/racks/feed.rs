@@ -120,6 +120,9 @@ fn affected(core: &Core, change: &Committed) -> Affected {
     for events in change.events.chunks(AT_ONCE) {
         core.read(|state| {
             for event in events {
+                if !view::shows(event.table_name()) || event.is_unseen() {
+                    continue;
+                }
                 let (old, new) = event.rows();
                 let touch = Touch { table: event.table_name(), old: old.as_ref(), new: new.as_ref() };
                 all.merge(view::affected(state, touch));

@@ -26,6 +26,14 @@ pub(crate) struct Clocks {
 }
 
 impl super::Event {
+    /// Whether it is a changed row of which no view shows a changed column.
+    pub fn is_unseen(&self) -> bool {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else { return false };
+        let def = crate::schema::schema().def(self.table);
+        let mut columns = def.columns.iter().enumerate();
+        columns.all(|(at, column)| view::is_unseen(def.name, column.name) || old.get(at) == new.get(at))
+    }
+
     /// The row before and after, by column names.
     pub fn rows(&self) -> (Option<view::Row>, Option<view::Row>) {
         let named = |row: &crate::row::Row| view::row_of(self.table, row);
@@ -97,7 +105,7 @@ impl State {
         let mut owners: BTreeMap<Arc<str>, bool> = BTreeMap::new();
         for event in &applied.events {
             let table = event.table_name();
-            if !view::shows_config(table) {
+            if !view::shows_config(table) || event.is_unseen() {
                 continue;
             }
             let (old, new) = event.rows();

@@ -160,6 +160,22 @@ fn scope_changed(touch: Touch<'_>) -> bool {
     }
 }
 
+/// Whether no view shows the column.
+#[must_use]
+pub fn is_unseen(table: &str, column: &str) -> bool {
+    UNSEEN.iter().any(|(known, columns)| *known == table && columns.contains(&column))
+}
+
+/// Whether the table's rows show in any view.
+#[must_use]
+pub fn shows(table: &str) -> bool {
+    NODE_TABLES.contains(&table)
+        || matches!(
+            table,
+            "site" | "networks" | "routes" | "nodegroup" | "passwd" | "switches" | "servicenode"
+        )
+}
+
 /// Whether a column changed that views show.
 fn seen(touch: Touch<'_>) -> bool {
     let nothing = Row::new();
