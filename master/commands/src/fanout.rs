@@ -32,6 +32,8 @@ pub struct FanOut {
     pub stdin: bool,
     /// Word for `nodelist.status` of the nodes that did it.
     pub then_status: Option<&'static str>,
+    /// What the nodes' life was found to be goes into `nodelist`: [`life_cells`].
+    pub keep_life: bool,
     /// Give back the action's number only.
     pub detach: bool,
     /// Said before the first node answers; its status joins that of the nodes.
@@ -78,6 +80,7 @@ impl FanOut {
             lock: false,
             stdin: false,
             then_status: None,
+            keep_life: false,
             detach: false,
             output: Output::new(),
         }
@@ -260,6 +263,24 @@ fn reply_lines(reply: &NodeReply) -> Vec<Vec<u8>> {
     }
 }
 
+/// Columns of `nodelist` that follow from a state as nodestat tells it. A node whose agent spoke for itself keeps its
+/// status.
+#[must_use]
+pub fn life_cells(state: &str) -> Vec<(&'static str, String)> {
+    let mut parts = state.split(',');
+    let first = parts.next().unwrap_or_default();
+    let apps: Vec<&str> =
+        [first].into_iter().filter(|word| matches!(*word, "sshd" | "pbs" | "xend")).chain(parts).collect();
+    let apps = ("appstatus", apps.join(","));
+    match first {
+        "ping" | "sshd" | "pbs" | "xend" => vec![("status", "alive".to_owned()), apps],
+        silent if silent.starts_with("noping") => {
+            vec![("status", "unreachable".to_owned()), ("appstatus", String::new())]
+        }
+        _ => vec![apps],
+    }
+}
+
 /// `ping` or `noping` for a state as nodestat tells it.
 fn ping(reply: &NodeReply) -> Vec<u8> {
     let away = matches!(reply, NodeReply::Text(state) if state.starts_with("noping"));
@@ -352,6 +373,21 @@ mod tests {
         let events = [("n1", state("sshd")), ("n2", state("noping")), ("n3", state("booted"))];
         let (out, err, status) = run(Style::Ping, &["n1", "n2", "n3"], &events);
         assert_eq!((out.as_str(), err.as_str(), status), ("n1: ping\nn2: noping\nn3: ping\n", "", 0));
+    }
+
+    #[test]
+    fn what_is_kept_of_a_node_s_life() {
+        let check = |state: &str, expected: &[(&str, &str)]| {
+            let cells = life_cells(state);
+            let cells: Vec<(&str, &str)> =
+                cells.iter().map(|(column, text)| (*column, text.as_str())).collect();
+            assert_eq!(cells, expected, "{state}");
+        };
+        check("sshd", &[("status", "alive"), ("appstatus", "sshd")]);
+        check("ping", &[("status", "alive"), ("appstatus", "")]);
+        check("sshd,db", &[("status", "alive"), ("appstatus", "sshd,db")]);
+        check("noping(off)", &[("status", "unreachable"), ("appstatus", "")]);
+        check("installing,db", &[("appstatus", "db")]);
     }
 
     #[test]

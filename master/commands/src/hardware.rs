@@ -1,6 +1,6 @@
 //! rpower, rsetboot, rbeacon, rinv and nodestat: what is asked of machines, grouped by how they are managed.
 
-use wire::op::{NodeOp, Stream};
+use wire::op::{App, LifeQuestion, NodeOp, Stream};
 
 use crate::args::{Opt, flag, value};
 use crate::fanout::{FanOut, node_error, plain};
@@ -153,7 +153,74 @@ fn nodestat(ctx: &Ctx<'_>) -> Plan {
     if nodes.is_empty() {
         return Output::new().into();
     }
-    Plan::FanOut(FanOut::hardware(NodeOp::NodeStat, nodes))
+    let mut output = Output::new();
+    let apps = if given.options.has("usemon") { apps(ctx, &mut output) } else { Vec::new() };
+    let power = given.options.has("powerstat");
+    let op = match power || !apps.is_empty() {
+        true => NodeOp::NodeLife(LifeQuestion { power, apps }),
+        false => NodeOp::NodeStat,
+    };
+    let keep_life = given.options.has("updatedb");
+    Plan::FanOut(FanOut { keep_life, output, ..FanOut::hardware(op, nodes) })
+}
+
+/// Ports of applications that are known by name.
+const KNOWN_PORTS: [(&str, u16); 4] = [("ssh", 22), ("sshd", 22), ("pbs", 15002), ("xend", 8002)];
+
+/// The applications of xcatmon's settings: the list `apps`, and for each its `port=` and `group=`.
+fn apps(ctx: &Ctx<'_>, output: &mut Output) -> Vec<App> {
+    let Some(table) = ctx.state.named("monsetting") else { return Vec::new() };
+    let setting = |key: &str| {
+        let row = table.find(&["xcatmon", key]).map(|(_, row)| row).filter(|row| table.enabled(row));
+        row.and_then(|row| row.get(table.def().column("value")?)).unwrap_or_default()
+    };
+    let mut apps = Vec::new();
+    for name in setting("apps").split(',').map(str::trim).filter(|name| !name.is_empty()) {
+        let words = || setting(name).split(',').filter_map(|word| word.split_once('='));
+        let of = |wanted: &str| words().find(|(word, _)| *word == wanted).map(|(_, value)| value);
+        let known = KNOWN_PORTS.iter().find(|(known, _)| *known == name).map(|(_, port)| *port);
+        let Some(port) = of("port").map_or(known, |port| port.parse().ok()) else {
+            let text = format!(
+                "{name}: no port=NUMBER in the table monsetting; only ports are asked, commands (cmd, lcmd, dcmd) \
+                 are not run"
+            );
+            output.warn(ctx, &text);
+            continue;
+        };
+        let groups = words().filter(|(word, _)| *word == "group").map(|(_, group)| group);
+        let groups: Vec<&str> = groups.collect();
+        let members = |group: &&str| ctx.state.members(group).unwrap_or_default();
+        let nodes: Vec<String> = groups.iter().flat_map(members).map(str::to_owned).collect();
+        // A group without members means nobody, not everybody.
+        if groups.is_empty() || !nodes.is_empty() {
+            apps.push(App { name: name.to_owned(), port, nodes });
+        }
+    }
+    apps
+}
+
+/// rspreset.
+pub static RSPRESET: Command = Command {
+    name: "rspreset",
+    aliases: &["rsreset"],
+    summary: "Start the BMCs of machines anew",
+    usage: "Usage: rspreset <noderange> [-V|--verbose]
+       rspreset [-h|--help|-v|--version]
+",
+    writes: true,
+    range: Range::First,
+    plan: rspreset,
+};
+
+fn rspreset(ctx: &Ctx<'_>) -> Plan {
+    let given = match words(ctx, &RSPRESET, &[]) {
+        Ok(given) => given,
+        Err(plan) => return plan,
+    };
+    match given.words.as_slice() {
+        [range] => ask(ctx, range, &["nodehm.mgt"], "nodehm.mgt", Ok(power::reset_bmc())),
+        _ => Plan::usage(RSPRESET.usage, 1),
+    }
 }
 
 struct Words {

@@ -54,6 +54,7 @@ mod lsxcatd;
 mod makedhcp;
 mod makehosts;
 mod makenetworks;
+mod makentp;
 mod mkdef;
 mod node_edit;
 mod nodels;

@@ -28,6 +28,7 @@ pub static COMMANDS: &[&Command] = &[
     &hardware::RINV,
     &hardware::RPOWER,
     &hardware::RSETBOOT,
+    &hardware::RSPRESET,
     &nodeset::NODESET,
     &hardware::NODESTAT,
     &MKNB,

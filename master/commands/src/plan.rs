@@ -158,6 +158,13 @@ pub struct Change {
 pub enum Effect {
     /// The new content of the hosts file.
     WriteHosts(String),
+    /// The settings of the time service, which is told of them.
+    TimeService {
+        /// What chrony reads.
+        settings: String,
+        /// Say each step.
+        verbose: bool,
+    },
     /// A file on the client's machine.
     ClientFile {
         /// Path as the user named it.

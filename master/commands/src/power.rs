@@ -88,6 +88,12 @@ pub fn inventory(words: &[String]) -> Result<Ask, String> {
     Ok(question(NodeOp::Inventory(kinds)))
 }
 
+/// What rspreset asks.
+#[must_use]
+pub fn reset_bmc() -> Ask {
+    Ask { lock: true, ..act_quietly(NodeOp::BmcReset) }
+}
+
 fn question(op: NodeOp) -> Ask {
     Ask { op, acts: false, lock: false, then_status: None }
 }

@@ -2,8 +2,9 @@
 
 use crate::plan::{Ctx, Plan};
 use crate::{
-    checked, chtab, gettab, knownhosts, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, mkdef, node_edit,
-    nodels, nodepurge, notif, range, rmdef, tabdump, tabedit, tabgrep, tabprune, tabrestore, xcoll, xdshbak,
+    checked, chtab, gettab, knownhosts, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, makentp, mkdef,
+    node_edit, nodels, nodepurge, notif, range, rmdef, tabdump, tabedit, tabgrep, tabprune, tabrestore,
+    xcoll, xdshbak,
 };
 
 /// Where a command has its noderange.
@@ -48,6 +49,7 @@ static COMMANDS: &[&Command] = &[
     &makehosts::COMMAND,
     &knownhosts::KNOWN,
     &makenetworks::COMMAND,
+    &makentp::COMMAND,
     &knownhosts::GLOBAL,
     &mkdef::MKDEF,
     &node_edit::NODEADD,

@@ -98,6 +98,7 @@ fn plan(
         lock: false,
         stdin: remote.stdin,
         then_status: None,
+        keep_life: false,
         detach: remote.detach,
         output,
     }))

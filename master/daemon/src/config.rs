@@ -33,6 +33,8 @@ pub struct Config {
     pub bootstrap: PathBuf,
     /// The hosts file that `makehosts` writes.
     pub hosts: PathBuf,
+    /// What `makentp` writes and runs.
+    pub time: Time,
     /// What `mknb` runs.
     pub genesis: Genesis,
     /// How handlers of changes are called.
@@ -41,6 +43,23 @@ pub struct Config {
     pub limits: Limits,
     /// All members, this one included; empty is a group of one.
     pub peers: Vec<Peer>,
+}
+
+/// The time service of this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Time {
+    /// The file with the settings, which the time service reads.
+    pub file: PathBuf,
+    /// The program, with its arguments, that tells it to read them.
+    pub reload: Vec<String>,
+}
+
+impl Default for Time {
+    fn default() -> Self {
+        let reload = ["systemctl", "try-restart", "chrony"].map(str::to_owned).to_vec();
+        Self { file: "/etc/chrony/conf.d/margay.conf".into(), reload }
+    }
 }
 
 /// The program that builds the discovery image, and what it is given.
@@ -133,6 +152,7 @@ impl Default for Config {
             key: "key.pem".into(),
             bootstrap: "bootstrap.json".into(),
             hosts: "/etc/hosts".into(),
+            time: Time::default(),
             genesis: Genesis::default(),
             notify: Notify::default(),
             limits: Limits::default(),
@@ -177,6 +197,11 @@ bootstrap = "bootstrap.json"
 hosts = "/etc/hosts"
 # All members as [[peers]] tables with id, name and address; none is a group of one.
 peers = []
+
+# What makentp writes, and what it runs then.
+[time]
+file = "/etc/chrony/conf.d/margay.conf"
+reload = ["systemctl", "try-restart", "chrony"]
 
 # What mknb runs: the program, the static agent for the image, its cache, and where the image goes.
 [genesis]

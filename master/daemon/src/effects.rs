@@ -18,6 +18,8 @@ use crate::talk::Talk;
 
 /// Seconds that a join token can be used: a day.
 const TOKEN_LIFETIME: u64 = 86_400;
+/// How long the time service may take to read its settings.
+const RELOAD: Duration = Duration::from_secs(60);
 /// How long a program may run.
 const PROGRAM: Duration = Duration::from_secs(1800);
 
@@ -44,6 +46,12 @@ pub async fn carry_out(
                     output.status = 1;
                 }
             }
+            Effect::TimeService { settings, verbose } => {
+                if let Err(error) = time_service(&task.core, settings, *verbose, output).await {
+                    output.complain(&format!("Error: [{}]: {error}", task.core.server()));
+                    output.status = 1;
+                }
+            }
             Effect::ClientFile { path, bytes } => {
                 talk.send(&Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o644 })
                     .await?;
@@ -57,6 +65,46 @@ pub async fn carry_out(
         }
     }
     Ok(())
+}
+
+/// Writes the settings of the time service and tells it; the error is a sentence.
+async fn time_service(core: &Core, settings: &str, verbose: bool, output: &mut Output) -> Result<(), String> {
+    let time = core.config.time.clone();
+    let mut say = |text: String| {
+        if verbose {
+            output.line(&text);
+        }
+    };
+    say(format!("writing {}", time.file.display()));
+    let (file, bytes) = (time.file.clone(), settings.as_bytes().to_vec());
+    match tokio::task::spawn_blocking(move || write(&file, &bytes)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
+            let file = time.file.display();
+            return Err(format!(
+                "cannot write {file}: {error}; is chrony installed? ([time] in margayd.toml)"
+            ));
+        }
+        Err(_) => return Err("writing the settings of the time service was interrupted".to_owned()),
+    }
+    let Some((program, arguments)) = time.reload.split_first() else { return Ok(()) };
+    let line = time.reload.join(" ");
+    say(format!("starting ntpserver: {line}"));
+    let run = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status();
+    match tokio::time::timeout(RELOAD, run).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("'{line}' ended with {status}; the settings are written")),
+        Ok(Err(error)) => Err(format!("cannot run '{line}': {error}; the settings are written")),
+        Err(_) => Err(format!("'{line}' did not end in {} s; the settings are written", RELOAD.as_secs())),
+    }
 }
 
 /// The content of the hosts file; empty when there is none.

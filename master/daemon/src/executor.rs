@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 use wire::client::{Answer, Input};
 use wire::ids::ActionId;
-use wire::op::{Event, Fault, NodeOp, Stream};
+use wire::op::{Event, Fault, NodeOp, NodeReply, Stream};
 use wire::rack::{FanOut as Order, FanOutEvent, FanOutInput};
 
 use crate::actions::{About, Kind, Live, Seat};
@@ -322,7 +322,11 @@ async fn fan_out(
     let held = plan.lock.then(|| lock(core, live, &mut plan, &mut worst));
     let mut folder = Folder::new(&plan, core.server());
     if !plan.nodes.is_empty() {
-        let statuses = plan.then_status.map(|word| Statuses::new(core.clone(), word, &live.about.command));
+        let kept = match plan.then_status {
+            Some(word) => Some(Kept::Word(word)),
+            None => plan.keep_life.then_some(Kept::Life),
+        };
+        let statuses = kept.map(|kept| Statuses::new(core.clone(), kept, &live.about.command));
         run(core, live, plan, &mut folder, stdin, statuses, held).await;
     }
     let (_, of) = folder.progress();
@@ -403,8 +407,8 @@ async fn run(
                         if let Some(held) = &mut held {
                             held.release(&event.node);
                         }
-                        if let (Some(statuses), Event::Reply(_)) = (&mut statuses, &event.event) {
-                            statuses.add(event.node).await;
+                        if let (Some(statuses), Event::Reply(reply)) = (&mut statuses, &event.event) {
+                            statuses.add(event.node, reply).await;
                         }
                     }
                 }
@@ -439,28 +443,47 @@ async fn next_stdin(stdin: &mut mpsc::Receiver<FanOutInput>, input: &mpsc::Sende
     }
 }
 
-/// Words for `nodelist.status`, written together.
+/// What of an answer goes into `nodelist`.
+#[derive(Debug, Clone, Copy)]
+enum Kept {
+    /// This word is the status.
+    Word(&'static str),
+    /// What the node's life was found to be.
+    Life,
+}
+
+impl Kept {
+    fn cells(self, reply: &NodeReply) -> Vec<(&'static str, String)> {
+        match (self, reply) {
+            (Kept::Word(word), _) => vec![("status", word.to_owned())],
+            (Kept::Life, NodeReply::Text(state)) => commands::fanout::life_cells(state),
+            (Kept::Life, _) => Vec::new(),
+        }
+    }
+}
+
+/// Columns of `nodelist`, written together.
 struct Statuses {
     core: Core,
-    word: &'static str,
+    kept: Kept,
     command: String,
-    nodes: Vec<String>,
+    nodes: Vec<(String, Vec<(&'static str, String)>)>,
     due: Option<tokio::time::Instant>,
     wanted: bool,
 }
 
 impl Statuses {
-    fn new(core: Core, word: &'static str, command: &str) -> Self {
+    fn new(core: Core, kept: Kept, command: &str) -> Self {
         let off = |value: &str| matches!(value, "n" | "N" | "no" | "0");
         let wanted = !core.read(|state| state.site("nodestatus").is_some_and(off));
-        Self { core, word, command: command.to_owned(), nodes: Vec::new(), due: None, wanted }
+        Self { core, kept, command: command.to_owned(), nodes: Vec::new(), due: None, wanted }
     }
 
-    async fn add(&mut self, node: String) {
+    async fn add(&mut self, node: String, reply: &NodeReply) {
         if !self.wanted {
             return;
         }
-        self.nodes.push(node);
+        self.nodes.push((node, self.kept.cells(reply)));
         self.due.get_or_insert_with(|| tokio::time::Instant::now() + STATUS_DELAY);
         if self.nodes.len() >= STATUS_BATCH {
             self.flush().await;
@@ -473,12 +496,18 @@ impl Statuses {
             return;
         }
         let time = commands::action::status_time(self.core.clock.unix());
-        let cells = [("status", self.word), ("statustime", time.as_str())];
         let known = self
             .core
-            .read(|state| self.nodes.drain(..).filter(|node| state.is_node(node)).collect::<Vec<_>>());
-        let rows: Vec<RowChange> =
-            known.iter().map(|node| RowChange::set("nodelist", &[node], &cells)).collect();
+            .read(|state| self.nodes.drain(..).filter(|(node, _)| state.is_node(node)).collect::<Vec<_>>());
+        let row = |(node, cells): &(String, Vec<(&'static str, String)>)| {
+            let mut all: Vec<(&str, &str)> = Vec::new();
+            for (column, text) in cells {
+                all.push((column, text));
+                all.push((if *column == "status" { "statustime" } else { "appstatustime" }, time.as_str()));
+            }
+            RowChange::set("nodelist", &[node], &all)
+        };
+        let rows: Vec<RowChange> = known.iter().filter(|(_, cells)| !cells.is_empty()).map(row).collect();
         if let Err(error) = self.core.change(&self.command, rows).await {
             warn!(%error, "the status of nodes could not be written down");
         }

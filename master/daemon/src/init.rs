@@ -31,8 +31,8 @@ pub struct Init {
     /// Name of the cluster (default: this machine's short name)
     #[arg(long)]
     pub cluster: Option<String>,
-    /// Domain of the nodes
-    #[arg(long, default_value = "")]
+    /// Domain of the nodes; auto: that of this machine
+    #[arg(long, default_value = "auto")]
     pub domain: String,
     /// Address and port of each master; port 0 picks a free one now
     #[arg(long, value_delimiter = ',')]
@@ -60,6 +60,9 @@ pub struct Founding {
     pub domain: String,
     /// Address of the first master.
     pub master: String,
+    /// Time zone of the nodes; empty is universal time.
+    #[serde(default)]
+    pub timezone: String,
     /// Rows of `networks`, by column.
     pub networks: Vec<BTreeMap<String, String>>,
 }
@@ -81,6 +84,7 @@ impl Founding {
             cluster,
             admin: &self.admin,
             domain: &self.domain,
+            timezone: &self.timezone,
             master: &self.master,
         };
         let mut rows = state::initial::rows(&founding);
@@ -119,6 +123,33 @@ pub fn init(arguments: &Init) -> anyhow::Result<String> {
         plan.admin_dir.join("client.toml").display()
     );
     plan.make()
+}
+
+/// A small file of this machine.
+fn read(path: &str) -> Option<String> {
+    use std::io::Read;
+    let mut text = String::new();
+    std::fs::File::open(path).ok()?.take(64 * 1024).read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+/// The domain of a machine by its resolv.conf: the last `domain` or the first name of the last `search`.
+fn domain_of(text: &str) -> Option<String> {
+    let mut found = None;
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        if let (Some("domain" | "search"), Some(name)) = (words.next(), words.next()) {
+            found = Some(name.trim_end_matches('.').to_owned());
+        }
+    }
+    found.filter(|name| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-.".contains(c))
+    })
+}
+
+/// The time zone that a link below `zoneinfo` names.
+fn timezone_of(link: &str) -> String {
+    link.split_once("zoneinfo/").map(|(_, zone)| zone.to_owned()).unwrap_or_default()
 }
 
 struct Plan {
@@ -163,7 +194,10 @@ impl Plan {
             admin_dir: std::path::absolute(admin_dir)?,
             admin,
             cluster,
-            domain: arguments.domain.clone(),
+            domain: match arguments.domain.as_str() {
+                "auto" => read("/etc/resolv.conf").and_then(|text| domain_of(&text)).unwrap_or_default(),
+                domain => domain.to_owned(),
+            },
             hosts: std::path::absolute(&arguments.hosts)?,
             listen,
             members,
@@ -265,7 +299,9 @@ impl Plan {
     fn founding(&self) -> Founding {
         let master = self.members[0].address.rsplit_once(':').map_or("", |(host, _)| host).to_owned();
         let networks = self.networks.iter().map(network).collect();
-        Founding { admin: self.admin.clone(), domain: self.domain.clone(), master, networks }
+        let zone = std::fs::read_link("/etc/localtime").unwrap_or_default();
+        let timezone = timezone_of(&zone.to_string_lossy());
+        Founding { admin: self.admin.clone(), domain: self.domain.clone(), master, timezone, networks }
     }
 
     fn report(&self, pki: &Pki) -> String {
@@ -394,6 +430,18 @@ mod tests {
             hosts: dir.join("hosts"),
             no_networks: false,
         }
+    }
+
+    #[test]
+    fn domain_and_time_zone_are_those_of_the_machine() {
+        let domain = |text: &str| domain_of(text);
+        assert_eq!(domain("nameserver 10.0.0.1\nsearch a.example b.example\n").as_deref(), Some("a.example"));
+        assert_eq!(domain("domain x.example.\n").as_deref(), Some("x.example"));
+        assert_eq!(domain("search .\n"), None);
+        assert_eq!(domain("# search a\n"), None);
+        assert_eq!(timezone_of("/usr/share/zoneinfo/Europe/Berlin"), "Europe/Berlin");
+        assert_eq!(timezone_of("../usr/share/zoneinfo/Etc/UTC"), "Etc/UTC");
+        assert_eq!(timezone_of(""), "");
     }
 
     #[test]

@@ -13,11 +13,14 @@ pub struct Founding<'a> {
     pub domain: &'a str,
     /// Address of the first master; may be empty.
     pub master: &'a str,
+    /// Time zone of the nodes; empty is universal time.
+    pub timezone: &'a str,
 }
 
 /// Default rows of site, policy and postscripts.
 pub fn rows(founding: &Founding<'_>) -> Vec<RowChange> {
-    let site: [(&str, &str); 15] = [
+    let timezone = if founding.timezone.is_empty() { "Universal" } else { founding.timezone };
+    let site: [(&str, &str); 16] = [
         ("clustername", founding.cluster),
         ("master", founding.master),
         ("domain", founding.domain),
@@ -29,8 +32,9 @@ pub fn rows(founding: &Founding<'_>) -> Vec<RowChange> {
         ("ipmiretries", "3"),
         ("ipmitimeout", "2"),
         ("sshbetweennodes", "ALLGROUPS"),
-        ("timezone", "Universal"),
+        ("timezone", timezone),
         ("xcatdport", "3001"),
+        ("xcatiport", "3002"),
         ("auditskipcmds", ""),
         ("notifyformat", "value"),
     ];

@@ -26,6 +26,30 @@ pub enum NodeOp {
     BootGenesis,
     /// What is known of the node's life: [`NodeReply::Text`] as nodestat prints it.
     NodeStat,
+    /// As [`NodeOp::NodeStat`], with the power of silent nodes and applications that answer.
+    NodeLife(LifeQuestion),
+    /// Start the BMC itself anew.
+    BmcReset,
+}
+
+/// What else is asked about a node's life.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Encode, Decode)]
+pub struct LifeQuestion {
+    /// Ask the BMC of a node that does not answer: `noping(off)`.
+    pub power: bool,
+    /// Applications to knock at; the names of those that answer follow: `sshd,db`.
+    pub apps: Vec<App>,
+}
+
+/// An application that listens on nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct App {
+    /// Its name, as it is told.
+    pub name: String,
+    /// TCP port.
+    pub port: u16,
+    /// The nodes that should have it; empty is all.
+    pub nodes: Vec<String>,
 }
 
 /// Power changes in xCAT's words.

@@ -16,6 +16,8 @@ use crate::{BmcError, BmcTarget};
 
 /// Network function of the chassis commands.
 const CHASSIS: u8 = 0x00;
+/// That of the commands for the BMC itself.
+const APPLICATION: u8 = 0x06;
 const VALID: u8 = 0x80;
 const PERSISTENT: u8 = 0x40;
 const UEFI: u8 = 0x20;
@@ -65,6 +67,11 @@ impl Bmcs {
             }
             Deed::Beacon(beacon) => light(&mut bmc, beacon).await?,
             Deed::Inventory(kinds) => NodeReply::Texts(inventory::lines(&mut bmc, kinds).await?),
+            Deed::Reset => {
+                // IPMI 2.0 §20.2
+                bmc.ask("resetting the BMC", Request::new(APPLICATION, 0x02, []), true).await?;
+                NodeReply::Text("BMC reset".to_owned())
+            }
             Deed::BootGenesis => {
                 let network = BootDevice { target: BootTarget::Net, persistent: false, uefi: false };
                 set_boot_device(&mut bmc, network).await?;
@@ -84,6 +91,7 @@ enum Deed {
     Beacon(Beacon),
     Inventory(inventory::Kinds),
     BootGenesis,
+    Reset,
 }
 
 impl Deed {
@@ -98,7 +106,8 @@ impl Deed {
             NodeOp::BootGenesis => Self::BootGenesis,
             NodeOp::Exec(_) => return Err(BmcError::NotForBmc("running commands")),
             NodeOp::Adapters => return Err(BmcError::NotForBmc("listing adapters")),
-            NodeOp::NodeStat => return Err(BmcError::NotForBmc("the state of a node")),
+            NodeOp::BmcReset => Self::Reset,
+            NodeOp::NodeStat | NodeOp::NodeLife(_) => return Err(BmcError::NotForBmc("the state of a node")),
         })
     }
 }

@@ -8,7 +8,9 @@ use link::{LinkError, Receiver, Sender, within};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use wire::agent::{Call, CallEvent, CallInput, Phase};
-use wire::op::{BootDevice, BootTarget, Event, Exec, Fault, NodeOp, NodeReply, PowerAction};
+use wire::op::{
+    App, BootDevice, BootTarget, Event, Exec, Fault, LifeQuestion, NodeOp, NodeReply, PowerAction,
+};
 use wire::view::NodeView;
 
 use crate::Core;
@@ -22,6 +24,10 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 const KNOCK: Duration = Duration::from_secs(2);
 /// Where a running system answers without an agent.
 const SSH: u16 = 22;
+/// What else says that a machine is alive, when nobody listens there.
+const ELSE: [(&str, u16); 2] = [("pbs", 15002), ("xend", 8002)];
+/// Applications that are asked for at one node.
+const MAX_APPS: usize = 32;
 /// Standard input goes to the agent in pieces of at most this.
 const PIECE: usize = 64 * 1024;
 
@@ -35,12 +41,14 @@ pub async fn run(core: &Core, op: &NodeOp, turn: &Turn) -> Event {
         NodeOp::Exec(exec) => return exec_on(core, exec, turn).await,
         NodeOp::Adapters => adapters(core, turn).await,
         NodeOp::NodeStat => Ok(NodeReply::Text(node_stat(core, view).await)),
+        NodeOp::NodeLife(question) => Ok(NodeReply::Text(life(core, view, question, turn).await)),
         NodeOp::BootGenesis => boot_genesis(core, view, turn).await,
         NodeOp::PowerStat
         | NodeOp::Power(_)
         | NodeOp::BootDeviceStat
         | NodeOp::BootDevice(_)
         | NodeOp::Beacon(_)
+        | NodeOp::BmcReset
         | NodeOp::Inventory(_) => at_bmc(core, view, op, turn).await,
     };
     done.map_or_else(|event| event, Event::Reply)
@@ -208,9 +216,59 @@ async fn node_stat(core: &Core, view: &NodeView) -> String {
         return if view.status.is_empty() { usual.to_owned() } else { view.status.clone() };
     }
     let Ok(address) = view.ip.parse::<IpAddr>() else { return "noping".to_owned() };
-    match tokio::time::timeout(KNOCK, TcpStream::connect(SocketAddr::new(address, SSH))).await {
-        Ok(Ok(_)) => "sshd".to_owned(),
-        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => "ping".to_owned(),
-        _ => "noping".to_owned(),
+    match knock(address, SSH).await {
+        Door::Open => "sshd".to_owned(),
+        Door::Away => "noping".to_owned(),
+        Door::Closed => {
+            for (name, port) in ELSE {
+                if knock(address, port).await == Door::Open {
+                    return name.to_owned();
+                }
+            }
+            "ping".to_owned()
+        }
+    }
+}
+
+/// What nodestat says with the power of a silent node, or the applications of one that answers.
+async fn life(core: &Core, view: &NodeView, question: &LifeQuestion, turn: &Turn) -> String {
+    let mut text = node_stat(core, view).await;
+    if text == "noping" {
+        if question.power {
+            let power = match at_bmc(core, view, &NodeOp::PowerStat, turn).await {
+                Ok(NodeReply::Text(power)) => power,
+                Ok(_) => "power unknown".to_owned(),
+                Err(Event::Failed { text, .. }) => text,
+                Err(_) => "power unknown".to_owned(),
+            };
+            text = format!("noping({power})");
+        }
+        return text;
+    }
+    let Ok(address) = view.ip.parse::<IpAddr>() else { return text };
+    let wanted = |app: &&App| app.nodes.is_empty() || app.nodes.contains(&view.name);
+    for app in question.apps.iter().filter(wanted).take(MAX_APPS) {
+        if knock(address, app.port).await == Door::Open && app.name != text {
+            text.push(',');
+            text.push_str(&app.name);
+        }
+    }
+    text
+}
+
+/// What a knock at a port tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    /// The machine is there, nobody listens.
+    Closed,
+    Away,
+}
+
+async fn knock(address: IpAddr, port: u16) -> Door {
+    match tokio::time::timeout(KNOCK, TcpStream::connect(SocketAddr::new(address, port))).await {
+        Ok(Ok(_)) => Door::Open,
+        Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => Door::Closed,
+        _ => Door::Away,
     }
 }

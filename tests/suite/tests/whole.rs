@@ -244,3 +244,41 @@ async fn a_master_that_restarts_finds_its_rack_again() {
     machine.stop().await.unwrap();
     whole.finish().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodestat_knocks_at_applications_asks_for_the_power_of_silent_nodes_and_keeps_what_it_found() {
+    let whole = Whole::start().await;
+    let app = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = app.local_addr().unwrap().port();
+    whole.good("nodeadd n1,n2 groups=all").await;
+    whole.good("chtab node=n1 hosts.ip=127.0.0.1").await;
+    for (key, value) in [
+        ("apps", "db,away,other,script".to_owned()),
+        ("db", format!("port={port},group=all")),
+        ("away", format!("port={closed}")),
+        ("other", format!("port={port},group=nosuchgroup")),
+        ("script", "dcmd=/bin/true".to_owned()),
+    ] {
+        whole.good(&format!("chtab name=xcatmon,key={key} monsetting.value={value}")).await;
+    }
+    // Until the service node has the address of the node.
+    let mut said = String::new();
+    let limit = Instant::now() + Duration::from_secs(60);
+    while Instant::now() < limit {
+        said = whole.margay("nodestat all -m -p -u").await.0;
+        if said.contains("n1: ping") || said.contains("n1: sshd") {
+            break;
+        }
+    }
+    let one = said.lines().find(|line| line.starts_with("n1: ")).unwrap();
+    assert!(matches!(one, "n1: ping,db" | "n1: sshd,db"), "{said}");
+    assert!(said.contains("n2: noping(nothing says how to reach its BMC; set ipmi.bmc)\n"), "{said}");
+    let warned = whole.margay("nodestat n1 -m").await.1;
+    assert!(warned.contains("Warning: [mn01]: script: no port=NUMBER"), "{warned}");
+    whole.becomes("n1", "nodelist.status", "alive").await;
+    whole.becomes("n2", "nodelist.status", "unreachable").await;
+    assert!(whole.text("n1", "nodelist.appstatus").ends_with("db"));
+    assert!(!whole.text("n1", "nodelist.statustime").is_empty());
+    whole.finish().await;
+}

@@ -67,6 +67,7 @@ impl World {
             admin: "root",
             domain: "cluster.test",
             master: "10.1.0.1",
+            timezone: "",
         };
         world.apply(Transaction { changes: state::initial::rows(&founding), ..Transaction::default() });
         world
@@ -202,6 +203,9 @@ impl World {
                     for effect in effects {
                         match effect {
                             Effect::WriteHosts(text) => self.hosts = text,
+                            Effect::TimeService { settings, .. } => {
+                                self.disk.insert("/chrony.conf".to_owned(), settings);
+                            }
                             Effect::ClientFile { path, bytes, .. } => {
                                 self.disk.insert(path, String::from_utf8(bytes).unwrap());
                             }

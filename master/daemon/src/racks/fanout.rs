@@ -127,7 +127,8 @@ async fn later(
 /// of its list, else, for a node of everybody, any.
 fn ways(core: &Core, order: &FanOut) -> Vec<Way> {
     let sessions = core.racks.sessions().clone();
-    let agent = matches!(order.op, NodeOp::Exec(_) | NodeOp::Adapters | NodeOp::NodeStat);
+    let agent =
+        matches!(order.op, NodeOp::Exec(_) | NodeOp::Adapters | NodeOp::NodeStat | NodeOp::NodeLife(_));
     let lists: Vec<Vec<String>> =
         core.read(|state| order.nodes.iter().map(|node| view::servicenodes_of(state, node)).collect());
     let choose = |node: &String, list: &Vec<String>| {
@@ -178,6 +179,7 @@ async fn rack(
             | NodeOp::Inventory(_)
             | NodeOp::Adapters
             | NodeOp::NodeStat
+            | NodeOp::NodeLife(_)
             | NodeOp::Beacon(wire::op::Beacon::Stat)
     );
     let mut sent = false;

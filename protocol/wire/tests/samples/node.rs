@@ -6,7 +6,10 @@ use wire::agent::{
     ToAgent,
 };
 use wire::hardware::{Adapter, BmcInBand, Disk, Hardware, LinkState, LldpNeighbor};
-use wire::op::{Beacon, BootDevice, BootTarget, Event, Exec, Fault, NodeOp, NodeReply, PowerAction, Stream};
+use wire::op::{
+    App, Beacon, BootDevice, BootTarget, Event, Exec, Fault, LifeQuestion, NodeOp, NodeReply, PowerAction,
+    Stream,
+};
 
 pub fn adapter() -> Adapter {
     Adapter {
@@ -109,6 +112,7 @@ fn ops() -> Vec<Sample> {
         ("cancelled", Fault::Cancelled),
         ("unknown", Fault::Unknown),
     ];
+    let app = App { name: s("db"), port: 5432, nodes: vec![s("n1")] };
     let mut all = vec![
         sample("op.power_stat", NodeOp::PowerStat),
         sample("op.boot_device_stat", NodeOp::BootDeviceStat),
@@ -117,6 +121,8 @@ fn ops() -> Vec<Sample> {
         sample("op.adapters", NodeOp::Adapters),
         sample("op.boot_genesis", NodeOp::BootGenesis),
         sample("op.node_stat", NodeOp::NodeStat),
+        sample("op.node_life", NodeOp::NodeLife(LifeQuestion { power: true, apps: vec![app] })),
+        sample("op.bmc_reset", NodeOp::BmcReset),
         sample("reply.text", NodeReply::Text(s("on"))),
         sample("reply.texts", NodeReply::Texts(vec![s("a"), s("b")])),
         sample("reply.adapters", NodeReply::Adapters(vec![adapter()])),

@@ -33,6 +33,8 @@ async fn a_hook_is_called_with_action_node_and_boot_device() {
     for action in [PowerAction::On, PowerAction::Reset, PowerAction::Cycle, PowerAction::Off] {
         text(&bmcs, &target, NodeOp::Power(action)).await;
     }
+    // The BMC starts anew, the machine does not notice.
+    assert_eq!(text(&bmcs, &target, NodeOp::BmcReset).await, "BMC reset");
     let expected = ["on n1 pxe", "reset n1", "off n1", "on n1", "off n1"];
     until("all hooks have run", || lines(&log).len() >= expected.len()).await;
     assert_eq!(lines(&log), expected);
