@@ -160,6 +160,10 @@ fn shown_change(ctx: &Ctx<'_>, change: &Change) -> Plan {
     let rows: Vec<PastRow> = events.iter().map(PastRow::from).flat_map(PastRow::split).collect();
     let rows = merge(&rows);
     let mut output = change.notes.clone();
+    if ctx.inputs.rows {
+        output.fields(&cells::FIELDS);
+        cells::rows(&rows, &[], &mut output);
+    }
     cells::print(&rows, &mut output);
     output.line(&format!("would be changed: {}", cells::summary(&rows)));
     for effect in &change.effects {

@@ -409,7 +409,7 @@ impl Ctx<'_> {
     /// false when nobody listens any more.
     pub fn stream(&self, output: &mut Output) -> bool {
         match self.sink {
-            Some(sink) if output.items.len() > AHEAD && output.rows.is_none() => {
+            Some(sink) if output.items.len() > AHEAD && !self.inputs.rows => {
                 sink.take(std::mem::take(&mut output.items))
             }
             _ => true,

@@ -47,6 +47,32 @@ async fn power_answers_come_node_by_node_and_the_status_is_written_down() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_form_of_output_is_told_before_it_also_to_a_client_that_comes_back() {
+    let (cluster, mut rack) = ready("n1,n2").await;
+    let admin = cluster.admin();
+    let request = Request::Run(call("xdsh --output json --sort node n1,n2 uname -r").run);
+    let lost = admin.open(0, &request).await.unwrap();
+    let mut order = rack.order().await;
+    order.say("n2", out("6.2\n")).await;
+    drop(lost);
+    let mut exchange = admin.open(0, &request).await.unwrap();
+    order.say("n1", Event::Failed { fault: Fault::Timeout, text: "gone".into() }).await;
+    order.say("n2", Event::Exit(0)).await;
+    order.end().await;
+    let mut said = Vec::new();
+    while let Ok(Some(answer)) = exchange.recv::<Answer>().await {
+        match answer {
+            Answer::Layout(layout) => said.push(format!("{:?} {:?}", layout.format, layout.sort)),
+            Answer::Text(text) => said.push(format!("{:?} {:?}", text.stream, text.node)),
+            Answer::Done { .. } => break,
+            _ => {}
+        }
+    }
+    assert_eq!(said[..2], ["Json Some(\"node\")", "Out Some(\"n2\")"], "{said:?}");
+    assert!(said[2..].iter().all(|text| text.starts_with("Err")) && said.len() > 2, "{said:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_detached_action_gives_its_number_and_loses_no_line() {
     let (cluster, mut rack) = ready("n1,n2").await;
     let admin = cluster.admin();
