@@ -60,3 +60,31 @@ pub(crate) fn fault(value: &str, computed: bool) -> Option<String> {
     }
     pattern_fault(value).filter(|_| computed)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn with(table: &str, column: &str, value: &str) -> Result<Change, String> {
+        let changes = vec![RowChange::set(table, &["n1"], &[(column, value)])];
+        let mut change = Change { changes, ..Change::default() };
+        check(&mut change).map(|()| change)
+    }
+
+    #[test]
+    fn what_cannot_be_kept_or_computed_is_refused_with_its_place() {
+        let error = with("hosts", "ip", r"|n(\d+|10.0.0.($1)|").unwrap_err();
+        assert!(error.starts_with("hosts.ip of 'n1': ") && error.contains("unclosed group"), "{error}");
+        assert!(with("site", "value", r"|n(\d+|x|").is_ok(), "only tables of nodes are computed");
+        assert!(with("site", "value", "a\0b").unwrap_err().contains("NUL"));
+        assert!(with("site", "value", &"x".repeat(MAX_VALUE + 1)).unwrap_err().contains("more than 1048576"));
+        assert!(with("site", "value", &"x".repeat(MAX_VALUE)).is_ok());
+    }
+
+    #[test]
+    fn a_legacy_table_gets_its_own_name() {
+        let change = with("hmc", "username", "u").unwrap();
+        assert_eq!(change.changes, [RowChange::set("ppchcp", &["n1"], &[("username", "u")])]);
+    }
+}
