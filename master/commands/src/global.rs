@@ -145,7 +145,12 @@ pub fn shown(ctx: &Ctx<'_>, plan: Plan) -> Plan {
         Plan::Change(change) => return shown_change(ctx, &change),
         Plan::FanOut(fan_out) => nodes(&fan_out.nodes, &mut output),
         Plan::Adapters(adapters) => nodes(&adapters.nodes, &mut output),
-        Plan::Attach(_) | Plan::Cancel(_) | Plan::Admit(_) | Plan::Helper(_) | Plan::Watch(_) => {
+        Plan::Attach(_)
+        | Plan::Cancel(_)
+        | Plan::Admit(_)
+        | Plan::Helper(_)
+        | Plan::Watch(_)
+        | Plan::Compact(_) => {
             output.line("No cell would be changed by the command itself");
         }
     }

@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod args;
+pub mod compact;
 pub mod complete;
 pub mod csv;
 pub mod digest;

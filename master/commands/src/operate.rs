@@ -15,6 +15,7 @@ pub static COMMANDS: &[&Command] = &[
     &crate::complete::COMMAND,
     &crate::dump::DUMP,
     &crate::dump::RESTORE,
+    &crate::compact::COMMAND,
     &crate::export::EXPORT,
     &crate::export::IMPORT,
     &crate::help::HELP,

@@ -134,6 +134,8 @@ pub enum Plan {
     Admit(String),
     /// Run a program on the master's machine.
     Helper(Helper),
+    /// Forget what the revisions up to this one changed.
+    Compact(u64),
     /// Show changes as they come.
     Watch(Box<crate::watch::Watch>),
 }

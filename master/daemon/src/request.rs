@@ -10,7 +10,7 @@ use commands::global::Global;
 use commands::{Change, Command, Edited, Need, Output, Plan, Sheet};
 use link::Exchange;
 use state::policy::{self, Question, Verdict};
-use state::{Files, RowChange, State};
+use state::{Entry, Files, RowChange, State};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 use wire::client::{Answer, Format, Input, Request, Rows, Run, Wanted};
@@ -249,6 +249,10 @@ impl Task {
                     let audit = self.audit_row(command, args, "Allowed");
                     return effects::admit(self, &name, audit, talk).await;
                 }
+                Plan::Compact(upto) => {
+                    self.audit(command, args, "Allowed").await?;
+                    return self.compact(upto, talk).await;
+                }
                 Plan::Watch(mut wanted) => {
                     match talk.layout.take() {
                         None => {}
@@ -377,6 +381,24 @@ impl Task {
             Need::Status => self.gathered.inputs.status = Some(status::lines(&self.core)),
         }
         Ok(Ok(()))
+    }
+
+    /// Forgets the past up to a revision, in entries that each take a moment.
+    async fn compact(&self, upto: u64, talk: &mut Talk) -> Result<u8, End> {
+        loop {
+            let oldest = self.core.read(State::oldest);
+            if oldest >= upto {
+                let mut output = Output::new();
+                output.line(&format!("the oldest revision that can be looked at is {oldest}"));
+                return self.answer(&output, talk).await;
+            }
+            if let Err(trouble) = self.core.propose(&Entry::Compact(upto)).await {
+                return self.trouble(trouble, talk).await;
+            }
+            if self.core.read(State::oldest) == oldest {
+                return self.fail(talk, &format!("revisions beyond {oldest} are still needed")).await;
+            }
+        }
     }
 
     /// Commits a change; none when it met a faster one and must be planned again.

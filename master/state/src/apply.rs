@@ -293,6 +293,7 @@ impl State {
             Entry::Whole(whole) => self.transact(index, &whole.transaction, Some((whole.stage, whole.parts))),
             Entry::Forget(stages) => self.forget_stages(stages),
             Entry::Notify(steps) => self.take_steps(steps),
+            Entry::Compact(upto) => self.compact(*upto),
         }
     }
 

@@ -18,6 +18,8 @@ pub enum Entry {
     Forget(Vec<u64>),
     /// Handlers of changes were called.
     Notify(Vec<crate::notify::Step>),
+    /// Forget what revisions up to this one changed, some of them at a time.
+    Compact(u64),
 }
 
 /// A part of a transaction.

@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::Event;
-use crate::apply::{Past, PastRow, State, Touched, history_key, row_of};
+use crate::apply::{Applied, Past, PastRow, State, Touched, history_key, row_of};
 use crate::change::{Precondition, Refusal, RowChange};
 use crate::row::Row;
 use crate::schema::{TableId, schema};
@@ -21,6 +21,9 @@ pub const HISTORY: u64 = 200_000;
 pub const HISTORY_BYTES: u64 = 4 << 30;
 /// Revisions that one change may push out, so that no change has to wait for a large clearance.
 const TRIM: usize = 4;
+
+/// Pieces after which one entry that compacts forgets no further revision.
+const COMPACT: usize = 1000;
 
 /// Tables that tell what happened: they are no part of what is undone, compared or exported.
 pub const RECORDS: [&str; 3] = ["auditlog", "eventlog", "actions"];
@@ -73,13 +76,24 @@ impl Shelf {
             if self.kept.len() as u64 <= count && (self.bytes <= bytes || self.kept.len() <= 1) {
                 return;
             }
-            let Some((&first, &(pieces, size))) = self.kept.first() else { return };
-            self.kept.remove(&first);
-            for piece in 0..pieces {
-                writes.push((history_key(first, piece as usize), None));
-            }
-            self.bytes -= u64::from(size);
+            self.drop_first(writes);
         }
+    }
+
+    /// Forgets revisions up to one, a bounded number at a time.
+    fn compact(&mut self, upto: u64, writes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        while writes.len() < COMPACT && self.kept.first().is_some_and(|(first, _)| *first <= upto) {
+            self.drop_first(writes);
+        }
+    }
+
+    fn drop_first(&mut self, writes: &mut Vec<(Vec<u8>, Option<Vec<u8>>)>) {
+        let Some((&first, &(pieces, size))) = self.kept.first() else { return };
+        self.kept.remove(&first);
+        for piece in 0..pieces {
+            writes.push((history_key(first, piece as usize), None));
+        }
+        self.bytes -= u64::from(size);
     }
 }
 
@@ -294,6 +308,13 @@ impl State {
     #[must_use]
     pub fn oldest(&self) -> u64 {
         self.shelf.kept.first().map_or(self.revision, |(first, _)| first.saturating_sub(1))
+    }
+
+    /// Forgets what the revisions up to one changed; the newest one is always kept, and not everything goes at once.
+    pub(crate) fn compact(&mut self, upto: u64) -> Applied {
+        let mut applied = Applied::default();
+        self.shelf.compact(upto.min(self.revision.saturating_sub(1)), &mut applied.writes);
+        applied
     }
 
     /// A state of its own with equal rows, for questions. Everything is shared until one of the two changes it.

@@ -149,6 +149,7 @@ fn every_command_has_a_link_and_every_link_a_command() {
     let verbs = [
         "action",
         "blame",
+        "compact",
         "complete",
         "diff",
         "digest",

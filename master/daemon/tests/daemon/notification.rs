@@ -28,6 +28,11 @@ async fn says(path: &Path, wanted: &str) {
     until(&what, || text(path).contains(wanted)).await;
 }
 
+/// A handler that ships.
+fn sample(name: &str) -> String {
+    text(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/handlers").join(name))
+}
+
 async fn cluster(set: impl Fn(&mut master::Config)) -> Cluster {
     Cluster::start_with(1, |config| {
         config.notify.runner = env!("CARGO_BIN_EXE_margayd").into();
@@ -98,6 +103,13 @@ async fn programs_modules_and_web_servers_are_told_of_the_changes_they_registere
         ),
     );
     let json = handler(dir.path(), "json.sh", &format!("cat >>{}", shown("json.out")));
+    let told = sample("told").replace("/var/log/told.log", &shown("told.out"));
+    let told = handler(dir.path(), "told", told.split_once('\n').unwrap().1);
+    admin.ok(&format!("regnotif {} nodelist -o d", told.display())).await;
+    let module = sample("xCAT_monitoring/mycode.pm").replace("/var/log/mycode.log", &shown("sample.out"));
+    std::fs::create_dir(out("sample")).unwrap();
+    std::fs::write(out("sample/mycode.pm"), module).unwrap();
+    admin.ok(&format!("regnotif {} nodelist -o d", shown("sample/mycode.pm"))).await;
     std::fs::write(
         out("mycode.pm"),
         format!(
@@ -140,6 +152,9 @@ async fn programs_modules_and_web_servers_are_told_of_the_changes_they_registere
     let object: serde_json::Value = serde_json::from_str(&text(&out("json.out"))).unwrap();
     assert_eq!((object["action"].as_str(), object["author"].as_str()), (Some("a"), Some("root")));
     assert_eq!(object["rows"][1]["new"]["node"], "n2");
+    says(&out("told.out"), " d nodelist by root\n    [old value]\n").await;
+    says(&out("sample.out"), " d nodelist\n    old: node,groups,").await;
+    says(&out("sample.out"), "    old: n2,all,rack1,").await;
     says(&out("mycode.out"), "d|nodelist|").await;
     let told = text(&out("mycode.out"));
     assert_eq!(
@@ -160,13 +175,13 @@ async fn programs_modules_and_web_servers_are_told_of_the_changes_they_registere
 
     let everything = |state: &state::State| {
         let last = state.changed_at("nodelist");
-        state.cursors().len() == 4 && state.cursors().values().all(|cursor| cursor.at.revision > last)
+        state.cursors().len() == 6 && state.cursors().values().all(|cursor| cursor.at.revision > last)
     };
     until("everything is told", || cluster.core(0).read(everything)).await;
     let list = admin.ok("margay notification").await;
-    assert_eq!(list.lines().filter(|line| line.contains(": has everything; ")).count(), 4, "{list}");
+    assert_eq!(list.lines().filter(|line| line.contains(": has everything; ")).count(), 6, "{list}");
     assert!(list.contains("last failure: call ") && list.contains("503 Busy"), "{list}");
-    assert!(admin.ok("margay status").await.contains("notification: 4 handlers, 0 not told"), "{list}");
+    assert!(admin.ok("margay status").await.contains("notification: 6 handlers, 0 not told"), "{list}");
     admin.ok(&format!("unregnotif {}", first.display())).await;
     assert!(admin.run("regnotif http://u:p@h/ mac").await.err.contains("would be seen by everybody"));
     assert!(admin.run("regnotif /x mac -f xml").await.err.contains("there are value, data and json"));
@@ -266,6 +281,63 @@ async fn a_bad_handler_is_bounded_and_reported_and_delays_nobody() {
     admin.ok("nodeadd n4 groups=all").await;
     says(&dir.path().join("fail.out"), "all,n4\n").await;
     until("it is well", || cluster.core(0).read(|state| !state.cursors()[&shown("fail")].failing)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_compacted_before_a_handler_was_told_is_named_as_a_gap() {
+    let cluster = cluster(|_| ()).await;
+    let admin = cluster.admin();
+    let dir = tempfile::tempdir().unwrap();
+    let (gate, out) = (dir.path().join("gate"), dir.path().join("out"));
+    // Stands at its first change until the gate is there.
+    let fifo = std::process::Command::new("mkfifo").arg(&gate).status().unwrap();
+    assert!(fifo.success());
+    let script = format!("cat >>{}\ncat <{} >/dev/null", out.display(), gate.display());
+    let path = handler(dir.path(), "slow", &script);
+    admin.ok(&format!("regnotif {} nodelist -o a", path.display())).await;
+    admin.ok("nodeadd n1 groups=all").await;
+    says(&out, "all,n1\n").await;
+    admin.ok("nodeadd n2 groups=all").await;
+    admin.ok("chtab key=k site.value=x").await;
+    let said = admin.run("margay compact now").await;
+    assert!(
+        said.err.contains("has not been told of everything up to revision") && said.status == 1,
+        "{said:?}"
+    );
+    let said = admin.ok("margay compact now -f").await;
+    assert!(said.starts_with("the oldest revision that can be looked at is "), "{said}");
+    let oldest: u64 = said.split_whitespace().last().unwrap().parse().unwrap();
+    // The watch that comes too late is told so.
+    let said = admin.run("margay watch --from 2").await;
+    assert!(
+        said.err.contains(&format!(
+            "compacted: revision 2 is not kept any more; the oldest change that is kept is {}",
+            oldest + 1
+        )),
+        "{said:?}"
+    );
+    assert_eq!(said.status, 3);
+    assert!(admin.run("nodels --at 1").await.err.contains("is not kept any more"));
+    admin.ok("nodeadd n3 groups=all").await;
+    tokio::task::spawn_blocking(move || {
+        for _ in 0..2 {
+            std::fs::write(&gate, "go\n").unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    says(&out, "all,n3\n").await;
+    assert!(!text(&out).contains("n2"));
+    let list = admin.ok("margay notification").await;
+    assert!(
+        list.contains("GAP: revisions ") && list.contains(&format!(" to {oldest} were not kept long enough")),
+        "{list}"
+    );
+    assert!(admin.ok("margay status").await.contains("GAP: revisions"));
+    until("the event log has it", || {
+        cluster.core(0).read(|state| state.named("eventlog").is_some_and(|table| table.len() == 1))
+    })
+    .await;
 }
 
 /// What the handlers of [`exactly_once`] wrote, against what was changed.
