@@ -103,10 +103,16 @@ fn list(ctx: &Ctx<'_>) -> Plan {
         return Plan::usage(NOTIFICATION.usage, 1);
     }
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["handler", "text"]);
+    }
     for (file, cursor) in ctx.state.cursors() {
         if let Some(registration) = Registration::find(ctx.state, file) {
             let newest = registration.newest(ctx.state);
             for line in lines(cursor, newest) {
+                if ctx.inputs.rows {
+                    output.row(&[file, line.as_str()]);
+                }
                 output.line(&format!("{file}: {line}"));
             }
         }

@@ -28,6 +28,9 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         Err(plan) => return plan,
     };
     let mut output = Output::new();
+    if ctx.inputs.rows {
+        output.fields(&["table"]);
+    }
     for table in schema().node_tables() {
         let def = schema().def(table);
         let rows = ctx.state.table(table);
@@ -37,6 +40,9 @@ fn plan(ctx: &Ctx<'_>) -> Plan {
         });
         if known && !def.own {
             output.line(def.name);
+            if ctx.inputs.rows {
+                output.row(&[def.name]);
+            }
         }
     }
     output.into()

@@ -21,6 +21,8 @@ fn reading_commands_name_their_fields() {
         ("margay noderange all", "node"),
         ("margay sn list", "name state address"),
         ("margay action list", "id state status user started ended nodes command master detached text"),
+        ("tabgrep n1", "table"),
+        ("margay notification", "handler text"),
         ("margay log", "revision time user command changes"),
         ("margay log -c", "revision time user command table key column old new"),
         ("margay diff 1", "table key column old new"),
