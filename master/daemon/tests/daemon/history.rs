@@ -91,6 +91,23 @@ async fn very_many_nodes_are_asked_about_and_come_back_with_undo() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn undoing_a_change_of_ten_thousand_nodes_gives_the_digest_of_before() {
+    let cluster = Cluster::start(1).await;
+    let admin = cluster.admin();
+    admin.ok("nodeadd n1-n10000 groups=all").await;
+    let before = admin.ok("margay digest -l").await;
+    assert!(before.contains("  nodelist (10000 rows)\n"), "{before}");
+    admin.ok("nodech n1-n10000 groups=all,rack1 nodehm.mgt=ipmi").await;
+    let changed = newest(&admin.ok("margay log -n 1").await);
+    let after = admin.ok("margay digest -l").await;
+    assert!(after != before && after.contains("  nodehm (10000 rows)\n"), "{after}");
+    admin.ok(&format!("margay undo {changed}")).await;
+    assert_eq!(admin.ok("margay digest -l").await, before);
+    assert_eq!(admin.ok(&format!("margay digest -l --at {changed}")).await, after);
+    assert_eq!(admin.ok(&format!("margay digest -l --at {}", changed - 1)).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_exported_imported_elsewhere_and_exported_again_is_equal() {
     let cluster = Cluster::start(1).await;
     let admin = cluster.admin();
