@@ -7,7 +7,7 @@ use crate::plan::{Ctx, Plan};
 const COMMON: [Opt; 4] = [flag('h', "help"), flag('?', ""), flag('v', "version"), flag('V', "verbose")];
 
 /// An option a command knows.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opt {
     /// Letter.
     pub short: Option<char>,

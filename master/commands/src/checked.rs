@@ -1,6 +1,7 @@
 //! What every change of rows must fulfil, whichever command made it: values that can be kept and computed. Tables
 //! get their own names instead of legacy ones.
 
+use state::policy::Rule;
 use state::{RowChange, pattern_fault, schema};
 
 use crate::plan::{Change, Ctx, Plan};
@@ -11,7 +12,7 @@ pub(crate) const MAX_VALUE: usize = 1 << 20;
 /// The plan, or the error that says which value cannot be stored.
 pub(crate) fn checked(ctx: &Ctx<'_>, plan: Plan) -> Plan {
     let Plan::Change(mut change) = plan else { return plan };
-    match check(&mut change) {
+    match check(&mut change).and_then(|()| rules(ctx, &change)) {
         Ok(()) => Plan::Change(change),
         Err(text) => Plan::error(ctx, &format!("{text}; nothing was changed")),
     }
@@ -45,6 +46,25 @@ fn check(change: &mut Change) -> Result<(), String> {
                 }
             }
             RowChange::ForgetNode { .. } | RowChange::Restore { .. } => {}
+        }
+    }
+    Ok(())
+}
+
+/// A rule of policy that cannot be read is not written.
+fn rules(ctx: &Ctx<'_>, change: &Change) -> Result<(), String> {
+    let of_policy = |change: &RowChange| matches!(change, RowChange::Set { table, .. } | RowChange::Restore { table, .. } if table == "policy");
+    if !change.changes.iter().any(of_policy) {
+        return Ok(());
+    }
+    // A precondition that does not hold is told when the change is tried.
+    let Ok(events) = ctx.state.preview(&change.preconditions, &change.changes) else { return Ok(()) };
+    for event in events.iter().filter(|event| event.table_name() == "policy" && event.new.is_some()) {
+        let rule = Rule::read(|column| event.new_text(column));
+        let changed = |column: &str| event.new_text(column) != event.old_text(column);
+        let mut faults = rule.faults(ctx.state).into_iter();
+        if let Some((column, reason)) = faults.find(|(column, _)| *column != "priority" && changed(column)) {
+            return Err(format!("policy rule {}: {column}: {reason}", rule.priority));
         }
     }
     Ok(())

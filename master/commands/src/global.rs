@@ -12,7 +12,7 @@ use crate::registry::{Command, find};
 /// Nodes that a change may touch before somebody is asked.
 pub const MAX_NODES: usize = 500;
 /// Commands whose words belong to somebody else.
-const REMOTE: [&str; 2] = ["xdsh", "psh"];
+const REMOTE: [&str; 3] = ["xdsh", "psh", "policy"];
 
 /// The forms of output by their words.
 pub const FORMATS: [(&str, Format); 6] = [

@@ -11,6 +11,7 @@
 
 pub mod action;
 pub mod args;
+pub mod audit;
 pub mod compact;
 pub mod complete;
 pub mod csv;
@@ -22,6 +23,7 @@ pub mod getadapter;
 pub mod global;
 pub mod hardware;
 pub mod help;
+pub mod judge;
 pub mod log;
 pub mod manual;
 pub mod migrate;
@@ -31,6 +33,7 @@ pub mod notice;
 pub mod notif;
 pub mod operate;
 pub mod plan;
+pub mod policy;
 pub mod power;
 pub mod pping;
 pub mod registry;
@@ -38,6 +41,7 @@ pub mod remote;
 pub mod roff;
 pub mod shell;
 pub mod sn;
+pub mod touch;
 pub mod undo;
 pub mod watch;
 pub mod web;
@@ -62,6 +66,7 @@ mod nodels;
 mod nodepurge;
 mod object_edit;
 mod range;
+mod rehearse;
 mod rmdef;
 mod select;
 mod stanza;
@@ -71,11 +76,10 @@ mod tabgrep;
 mod tabprune;
 mod tabrestore;
 mod templates;
-mod touch;
 mod xcoll;
 mod xdshbak;
 
 pub use plan::{
-    Change, Ctx, Edited, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan, Sheet, Sink,
+    Change, Ctx, Edited, Effect, FanOut, Helper, Inputs, Interface, Need, Output, Plan, Record, Sheet, Sink,
 };
 pub use registry::{Command, Range, commands, find, resolve};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use state::schema;
 use state::schema::TypeDef;
 
-use crate::args::{Given, flag, read, value, word};
+use crate::args::{Given, Opt, flag, read, value, word};
 use crate::defs::{NICS, split_attribute, spread, types_text, with_types};
 use crate::plan::{Ctx, Output, Plan};
 use crate::registry::{Command, Range};
@@ -24,38 +24,39 @@ pub(crate) static COMMAND: Command = Command {
             [ -l | --long] [-s | --short] [-a | --all] [-z | --stanza ] [-S]\n        [-i attr-list] [-c | \
             --compress] [--osimage] [--nics]\n        [-w attr==val [-w attr=~val] ...] [noderange]\n\n",
     writes: false,
-    range: Range::After(&["-t", "-i", "-o", "-w"]),
+    range: Range::Objects(OPTIONS),
     plan,
 };
 
 /// Attributes to which the row `xcatdefaults` of the table postscripts is put in front.
 pub(crate) const DEFAULTED: [&str; 2] = ["postscripts", "postbootscripts"];
 
+const OPTIONS: &[Opt] = &[
+    flag('a', "all"),
+    flag('c', "compress"),
+    flag('h', "help"),
+    flag('?', ""),
+    value('i', "attrs"),
+    flag('l', "long"),
+    flag('s', "short"),
+    value('o', "objects"),
+    value('t', "type"),
+    flag('v', "version"),
+    flag('V', "verbose"),
+    value('w', "where"),
+    flag('z', "stanza"),
+    flag('S', "S"),
+    word("osimage"),
+    word("nics"),
+    word("template"),
+];
+
 fn plan(ctx: &Ctx<'_>) -> Plan {
     show(ctx).unwrap_or_else(|plan| plan)
 }
 
 fn show(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [
-        flag('a', "all"),
-        flag('c', "compress"),
-        flag('h', "help"),
-        flag('?', ""),
-        value('i', "attrs"),
-        flag('l', "long"),
-        flag('s', "short"),
-        value('o', "objects"),
-        value('t', "type"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        value('w', "where"),
-        flag('z', "stanza"),
-        flag('S', "S"),
-        word("osimage"),
-        word("nics"),
-        word("template"),
-    ];
-    let given = read(ctx.args, &known, true).map_err(|_| wrong_option(ctx))?;
+    let given = read(ctx.args, OPTIONS, true).map_err(|_| wrong_option(ctx))?;
     if given.has("version") {
         let mut output = Output::new();
         output.line(&format!("lsdef - Version {}", ctx.version));

@@ -4,7 +4,7 @@ use noderange::generic;
 use state::schema;
 use state::schema::TypeDef;
 
-use crate::args::{Given, flag, read, value, word_value};
+use crate::args::{Given, Opt, flag, read, value, word_value};
 use crate::defs::with_types;
 use crate::object_edit::{Mode, Request, Writer};
 use crate::plan::{Ctx, Output, Plan};
@@ -23,7 +23,7 @@ pub(crate) static MKDEF: Command = Command {
             [noderange] [attr=val [attr=val...]]\n\n  mkdef -u ... [-t osimage] provmethod=.. profile=.. \
             osvers=.. osarch=..\n",
     writes: true,
-    range: Range::None,
+    range: Range::Objects(OPTIONS),
     plan: mkdef,
 };
 
@@ -37,13 +37,32 @@ pub(crate) static CHDEF: Command = Command {
             object-types] [-o object-names] [-d | --dynamic]\n    [-z | --stanza] [-m | --minus] [-p | \
             --plus]\n    [-w attr==val [-w attr=~val] ... ] [noderange] [attr=val [attr=val...]]\n\n",
     writes: true,
-    range: Range::None,
+    range: Range::Objects(OPTIONS),
     plan: chdef,
 };
 
 /// What xCAT says when something went wrong for some objects.
 pub(crate) const SOME_FAILED: &str =
     "One or more errors occured when attempting to create or modify xCAT object definitions.";
+
+const OPTIONS: &[Opt] = &[
+    flag('a', "all"),
+    flag('d', "dynamic"),
+    flag('f', "force"),
+    flag('h', "help"),
+    flag('?', ""),
+    flag('m', "minus"),
+    value('n', "new-name"),
+    value('o', "objects"),
+    flag('p', "plus"),
+    value('t', "type"),
+    flag('u', "u"),
+    flag('v', "version"),
+    flag('V', "verbose"),
+    value('w', "where"),
+    flag('z', "stanza"),
+    word_value("template"),
+];
 
 fn mkdef(ctx: &Ctx<'_>) -> Plan {
     run(ctx, &MKDEF, true).unwrap_or_else(|plan| plan)
@@ -75,26 +94,8 @@ fn run(ctx: &Ctx<'_>, command: &Command, make: bool) -> Result<Plan, Plan> {
 }
 
 fn opened(ctx: &Ctx<'_>, command: &Command) -> Result<Given, Plan> {
-    let known = [
-        flag('a', "all"),
-        flag('d', "dynamic"),
-        flag('f', "force"),
-        flag('h', "help"),
-        flag('?', ""),
-        flag('m', "minus"),
-        value('n', "new-name"),
-        value('o', "objects"),
-        flag('p', "plus"),
-        value('t', "type"),
-        flag('u', "u"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-        value('w', "where"),
-        flag('z', "stanza"),
-        word_value("template"),
-    ];
     let usage = with_types(command.usage);
-    let given = read(ctx.args, &known, true).map_err(|_| {
+    let given = read(ctx.args, OPTIONS, true).map_err(|_| {
         let mut output = Output::new();
         output.text(&usage);
         output.error(ctx, "Invalid option..");

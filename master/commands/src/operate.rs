@@ -8,6 +8,7 @@ use crate::{action, hardware, nodeset, pping, remote, sn};
 /// All of them.
 pub static COMMANDS: &[&Command] = &[
     &action::ACTION,
+    &crate::audit::AUDIT,
     &crate::getadapter::GETADAPTER,
     &crate::nodediscover::DEF,
     &crate::nodediscover::LS,
@@ -33,6 +34,7 @@ pub static COMMANDS: &[&Command] = &[
     &nodeset::NODESET,
     &hardware::NODESTAT,
     &MKNB,
+    &crate::policy::POLICY,
     &pping::COMMAND,
     &remote::PSH,
     &sn::SN,

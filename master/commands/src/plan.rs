@@ -74,6 +74,33 @@ pub struct Inputs {
     pub instants: BTreeMap<u64, u64>,
     /// The answer is wanted as rows: [`Output::fields`] and [`Output::row`].
     pub rows: bool,
+    /// Plain reads that this master answered, the oldest first.
+    pub reads: Option<Vec<Record>>,
+}
+
+/// A request that was made before. Passwords in it are masked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Unix seconds.
+    pub time: u64,
+    /// Who.
+    pub user: String,
+    /// Address of the caller's machine.
+    pub host: String,
+    /// The command's canonical name.
+    pub command: String,
+    /// The noderange as typed.
+    pub range: String,
+    /// All arguments, joined by blanks.
+    pub args: String,
+    /// `Allowed` or `Denied`; empty for a read, which was allowed.
+    pub status: String,
+    /// Priority of the rule that decided.
+    pub rule: String,
+    /// Nodes that were touched beside those of the noderange, folded.
+    pub touched: String,
+    /// Rows of no node were touched.
+    pub beyond: bool,
 }
 
 /// A text for the user's editor.
@@ -210,6 +237,8 @@ pub enum Need {
     Status,
     /// [`Inputs::past`].
     Past(Query),
+    /// [`Inputs::reads`].
+    Reads,
     /// The revision at this unix second, in [`Inputs::instants`].
     Instant(u64),
     /// The names of the files in a folder on the client's machine, in [`Inputs::folders`].

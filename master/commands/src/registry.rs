@@ -1,5 +1,8 @@
 //! All commands, one line each.
 
+use std::borrow::Cow;
+
+use crate::args::{self, Opt};
 use crate::plan::{Ctx, Plan};
 use crate::{
     checked, chtab, gettab, knownhosts, lsdef, lsxcatd, makedhcp, makehosts, makenetworks, makentp, mkdef,
@@ -16,8 +19,11 @@ pub enum Range {
     First,
     /// Its first argument that is not an option is a noderange of names that need not exist.
     New,
-    /// As `First`, but these options have a value, and without such an argument the value of `-o` is it.
+    /// As `First`, but these options have a value.
     After(&'static [&'static str]),
+    /// Names of objects, of existing nodes among them: the values of `-o` and the arguments that set nothing. With these
+    /// options.
+    Objects(&'static [Opt]),
 }
 
 /// A command.
@@ -112,22 +118,28 @@ impl Command {
     }
 
     /// The noderange among the arguments, if the command has one and it was given.
-    pub fn range_text<'a>(&self, args: &'a [String]) -> Option<&'a str> {
+    pub fn range_text<'a>(&self, args: &'a [String]) -> Option<Cow<'a, str>> {
         match self.range {
             Range::None => None,
-            Range::First | Range::New => args.iter().map(String::as_str).find(|a| !a.starts_with('-')),
+            Range::First | Range::New => {
+                args.iter().find(|arg| !arg.starts_with('-')).map(|range| Cow::Borrowed(range.as_str()))
+            }
             Range::After(options) => {
-                let mut named = None;
                 let mut args = args.iter().map(String::as_str);
                 while let Some(arg) = args.next() {
-                    if options.contains(&arg) {
-                        let value = args.next();
-                        named = if arg == "-o" { value } else { named };
-                    } else if !arg.starts_with('-') {
-                        return Some(arg);
+                    match (options.contains(&arg), arg.starts_with('-')) {
+                        (true, _) => drop(args.next()),
+                        (_, false) => return Some(Cow::Borrowed(arg)),
+                        _ => {}
                     }
                 }
-                named
+                None
+            }
+            Range::Objects(options) => {
+                let given = args::read(args, options, true).ok()?;
+                let named = given.rest.iter().map(String::as_str).filter(|arg| !arg.contains('='));
+                let names: Vec<&str> = given.values("objects").into_iter().chain(named).collect();
+                (!names.is_empty()).then(|| Cow::Owned(names.join(",")))
             }
         }
     }
@@ -168,10 +180,11 @@ mod tests {
     fn the_noderange_is_found_behind_options_with_values() {
         let check = |words: &[&str], expected| {
             let args: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
-            assert_eq!(lsdef::COMMAND.range_text(&args), expected, "{words:?}");
+            assert_eq!(lsdef::COMMAND.range_text(&args).as_deref(), expected, "{words:?}");
         };
         check(&["-t", "node", "n1", "-i", "ip"], Some("n1"));
         check(&["-t", "node", "-o", "n1"], Some("n1"));
+        check(&["-t", "node", "-o", "n1", "--obj=n3", "n2,n4"], Some("n1,n3,n2,n4"));
         check(&["-l"], None);
     }
 }

@@ -3,7 +3,7 @@
 use state::schema;
 use state::schema::TypeDef;
 
-use crate::args::{flag, read, value};
+use crate::args::{Opt, flag, read, value};
 use crate::defs::with_types;
 use crate::mkdef::object_type;
 use crate::object_edit::removal;
@@ -19,26 +19,27 @@ pub(crate) static COMMAND: Command = Command {
             rmdef [-V | --verbose] [-t object-types] [-a | --all] [-f | --force]\n    [-o object-names] [-C | \
             --cleanup] [noderange]\n\n",
     writes: true,
-    range: Range::None,
+    range: Range::Objects(OPTIONS),
     plan,
 };
+
+const OPTIONS: &[Opt] = &[
+    flag('a', "all"),
+    flag('C', "cleanup"),
+    flag('f', "force"),
+    flag('h', "help"),
+    flag('?', ""),
+    value('o', "objects"),
+    value('t', "type"),
+    flag('v', "version"),
+    flag('V', "verbose"),
+];
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
     remove(ctx).unwrap_or_else(|plan| plan)
 }
 
 fn remove(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
-    let known = [
-        flag('a', "all"),
-        flag('C', "cleanup"),
-        flag('f', "force"),
-        flag('h', "help"),
-        flag('?', ""),
-        value('o', "objects"),
-        value('t', "type"),
-        flag('v', "version"),
-        flag('V', "verbose"),
-    ];
     let usage = with_types(COMMAND.usage);
     let complain = |text: &str| {
         let mut output = Output::new();
@@ -46,7 +47,7 @@ fn remove(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
         output.error(ctx, text);
         Plan::Answer(output)
     };
-    let given = read(ctx.args, &known, true).map_err(|_| complain("Invalid option.."))?;
+    let given = read(ctx.args, OPTIONS, true).map_err(|_| complain("Invalid option.."))?;
     if given.has("version") {
         let mut output = Output::new();
         output.line(&format!("rmdef - Version {}", ctx.version));

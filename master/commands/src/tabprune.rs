@@ -1,5 +1,6 @@
 //! tabprune: takes rows out of the tables of records, or all rows out of any table.
 
+use state::calendar::{DAY, day_number};
 use state::{RowChange, Table};
 
 use crate::args::{Given, flag, head, value};
@@ -23,7 +24,6 @@ pub(crate) static COMMAND: Command = Command {
 };
 
 const RECORDS: [&str; 2] = ["auditlog", "eventlog"];
-const DAY: u64 = 86_400;
 
 fn plan(ctx: &Ctx<'_>) -> Plan {
     prune(ctx).unwrap_or_else(|plan| plan)
@@ -110,7 +110,7 @@ fn oldest(ctx: &Ctx<'_>, table: &Table, way: &str, given: &Given) -> Result<Vec<
 }
 
 /// Unix seconds of `2026-11-20 09:30:11`, or of xCAT's `11-20-2026 09:30:11`.
-fn instant(text: &str) -> Option<u64> {
+pub(crate) fn instant(text: &str) -> Option<u64> {
     let (date, time) = text.split_once(' ')?;
     let three = |text: &str, separator| -> Option<[u64; 3]> {
         let parts: Vec<u64> = text.split(separator).map(|part| part.parse().ok()).collect::<Option<_>>()?;
@@ -122,15 +122,10 @@ fn instant(text: &str) -> Option<u64> {
         [month, day, year @ 1970..=9999] => [year, month, day],
         _ => return None,
     };
-    if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+    if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    // Days since 1970 in the proleptic Gregorian calendar, counted in years that begin in March.
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-    Some(days.checked_sub(719_468)? * DAY + hour * 3600 + minute * 60 + second)
+    Some(day_number(year, month, day)? * DAY + hour * 3600 + minute * 60 + second)
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! Points of the past as admins write them: `1234`, `2026-11-20 09:30`, `@1790000000`, `2h` (ago), `now`. UTC.
 
-use crate::plan::{Ctx, Need, Plan};
+use state::calendar::day_number;
 
-const DAY: u64 = 86_400;
+pub(crate) use state::calendar::DAY;
+
+use crate::plan::{Ctx, Need, Plan};
 
 /// A point of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,22 +63,10 @@ fn date(text: &str) -> Option<u64> {
     let time = numbers(time, ':')?;
     let (hour, minute) = (*time.first()?, *time.get(1)?);
     let second = time.get(2).copied().unwrap_or(0);
-    let fits = (1970..=9999).contains(&year)
-        && (1..=12).contains(&month)
-        && (1..=31).contains(&day)
-        && time.len() <= 3
-        && hour < 24
-        && minute < 60
-        && second < 60;
-    if !fits {
+    if time.len() > 3 || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
-    // Days since 1970, counted in years that begin in March.
-    let year = year - u64::from(month <= 2);
-    let (era, of_era) = (year / 400, year % 400);
-    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
-    let days = era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year;
-    Some((days.checked_sub(719_468)?) * DAY + hour * 3600 + minute * 60 + second)
+    Some(day_number(year, month, day)? * DAY + hour * 3600 + minute * 60 + second)
 }
 
 impl Ctx<'_> {

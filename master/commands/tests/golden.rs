@@ -17,6 +17,8 @@ mod nodes;
 mod options;
 #[path = "golden/pages.rs"]
 mod pages;
+#[path = "golden/policy.rs"]
+mod policy;
 #[path = "golden/renamed.rs"]
 mod renamed;
 #[path = "golden/rows.rs"]

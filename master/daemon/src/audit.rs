@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
+use commands::judge::Judgment;
+use commands::{Command, Record};
 use service::Counter;
 use state::{RowChange, State};
 
@@ -12,30 +14,17 @@ use crate::core::Caller;
 /// Questions remembered on this master.
 const REMEMBERED: usize = 10_000;
 
-/// A question somebody asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
-    /// Unix seconds.
-    pub time: u64,
-    /// Who.
-    pub user: String,
-    /// Address.
-    pub address: String,
-    /// The command with its arguments, passwords masked.
-    pub command: String,
-}
-
 /// The ring of questions.
 #[derive(Debug, Default)]
 pub struct Questions {
-    ring: Mutex<VecDeque<Question>>,
+    ring: Mutex<VecDeque<Record>>,
     asked: Counter,
     lost: Counter,
 }
 
 impl Questions {
     /// Remembers one; the oldest is lost when the ring is full.
-    pub fn remember(&self, question: Question) {
+    pub fn remember(&self, question: Record) {
         let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         if ring.len() >= REMEMBERED {
             ring.pop_front();
@@ -51,50 +40,76 @@ impl Questions {
         (self.asked.value(), self.lost.value())
     }
 
-    /// The newest ones, newest last.
+    /// All that are remembered, newest last.
     #[must_use]
-    pub fn newest(&self, count: usize) -> Vec<Question> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        ring.iter().skip(ring.len().saturating_sub(count)).cloned().collect()
+    pub fn all(&self) -> Vec<Record> {
+        self.ring.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
-/// Rows of the audit log that are kept; the oldest go when it is longer.
+/// Tables of what happened.
+const LOGS: [&str; 2] = ["auditlog", "eventlog"];
+/// Rows of each that are kept; the oldest go when it is longer.
 const ROWS: usize = 100_000;
 /// Rows that go at once.
 const TRIMMED: usize = 1000;
+/// The only kind of client there is.
+pub const CLIENT: &str = "cli";
+
+/// What is written down of a request.
+#[must_use]
+pub fn record(
+    caller: &Caller,
+    (command, argv): (&Command, &[String]),
+    judgment: Option<&Judgment>,
+    now: u64,
+) -> Record {
+    let touched = judgment.map_or(&[][..], |judgment| judgment.touched.nodes.as_slice());
+    Record {
+        time: now,
+        user: caller.user.clone(),
+        host: caller.host().to_owned(),
+        command: command.name.to_owned(),
+        range: cut(command.range_text(argv).unwrap_or_default().into_owned()),
+        args: masked_arguments(argv),
+        status: String::new(),
+        rule: judgment.and_then(|judgment| judgment.verdict.rule.clone()).unwrap_or_default(),
+        touched: if touched.len() > TOUCHED { String::new() } else { short(noderange::fold(touched)) },
+        beyond: judgment.is_some_and(|judgment| judgment.touched.beyond),
+    }
+}
 
 /// The row of `auditlog` for a request.
 #[must_use]
-pub fn row(
-    caller: &Caller,
-    command: &str,
-    range: &str,
-    argv: &[String],
-    verdict: &str,
-    now: u64,
-) -> RowChange {
+pub fn row(record: &Record, verdict: &str) -> RowChange {
     RowChange::set(
         "auditlog",
         &[""],
         &[
-            ("audittime", &commands::action::stamp(now)),
-            ("userid", &caller.user),
-            ("clientname", caller.host()),
-            ("clienttype", "cli"),
-            ("command", command),
-            ("noderange", range),
-            ("args", &masked_arguments(argv)),
+            ("audittime", &commands::action::stamp(record.time)),
+            ("userid", &record.user),
+            ("clientname", &record.host),
+            ("clienttype", CLIENT),
+            ("command", &record.command),
+            ("noderange", &record.range),
+            ("args", &record.args),
             ("status", verdict),
+            ("rule", &record.rule),
+            ("touched", &record.touched),
+            ("beyond", if record.beyond { "1" } else { "" }),
         ],
     )
 }
 
-/// Changes that drop the oldest rows of an audit log that is too long.
+/// Changes that drop the oldest rows of logs that are too long.
 #[must_use]
 pub fn trim(state: &State) -> Vec<RowChange> {
-    let Some(table) = state.named("auditlog").filter(|table| table.len() > ROWS) else { return Vec::new() };
-    table.rows().take(TRIMMED).map(|(_, row)| RowChange::delete("auditlog", &table.key_of(row))).collect()
+    let long = |name: &&str| state.named(name).filter(|table| table.len() > ROWS);
+    let tables = LOGS.iter().filter_map(|name| Some((name, long(name)?)));
+    let oldest = tables.map(|(name, table)| {
+        table.rows().take(TRIMMED).map(move |(_, row)| RowChange::delete(name, &table.key_of(row)))
+    });
+    oldest.flatten().collect()
 }
 
 /// The command line as it is written down: values of passwords and tokens are masked.
@@ -129,6 +144,13 @@ fn masked_word(word: &str) -> String {
 
 /// No audit line is longer than this.
 const LONGEST: usize = 4096;
+/// More nodes than these are not written down one by one.
+const TOUCHED: usize = 2000;
+
+/// Half a noderange would be another one: the whole or nothing.
+fn short(range: String) -> String {
+    if range.len() > LONGEST { String::new() } else { range }
+}
 
 fn cut(mut line: String) -> String {
     if line.len() > LONGEST {
@@ -144,6 +166,7 @@ fn cut(mut line: String) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -156,11 +179,9 @@ mod tests {
     fn a_full_ring_loses_the_oldest_and_counts_it() {
         let questions = Questions::default();
         for time in 0..REMEMBERED as u64 + 3 {
-            let question =
-                Question { time, user: String::new(), address: String::new(), command: String::new() };
-            questions.remember(question);
+            questions.remember(Record { time, ..Record::default() });
         }
         assert_eq!(questions.counts(), (REMEMBERED as u64 + 3, 3));
-        assert_eq!(questions.newest(1)[0].time, REMEMBERED as u64 + 2);
+        assert_eq!(questions.all().last().unwrap().time, REMEMBERED as u64 + 2);
     }
 }

@@ -91,12 +91,7 @@ pub async fn start(
             Begun::Refused(status) => return Ok(status),
         }
     } else {
-        core.questions.remember(audit::Question {
-            time: core.clock.unix(),
-            user: task.caller.user.clone(),
-            address: task.caller.address.clone(),
-            command: line.clone(),
-        });
+        task.remember(command, args);
         None
     };
     let mut wants_stdin = false;

@@ -5,9 +5,10 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use commands::global::{self, Global};
-use commands::{Command, Ctx, Inputs, Output, Plan, Sink};
-use state::policy::{self, Question, Verdict};
-use state::{Files, Selection, State};
+use commands::judge::{Asked, Judgment, judge};
+use commands::{Command, Ctx, Inputs, Plan, Sink};
+use state::policy::Rules;
+use state::{Files, State};
 use tokio::sync::mpsc;
 use wire::client::Text;
 
@@ -48,17 +49,6 @@ pub struct Planning {
     pub sink: Pieces,
 }
 
-/// A plan and whether it may be carried out.
-#[derive(Debug)]
-pub struct Judged {
-    /// What policy says.
-    pub verdict: Verdict,
-    /// What the command wants.
-    pub plan: Plan,
-    /// How many nodes it does something to.
-    pub nodes: usize,
-}
-
 /// A bounded way for output to the task that talks with the client.
 #[derive(Debug)]
 pub struct Pieces(mpsc::Sender<Vec<Text>>);
@@ -81,12 +71,10 @@ impl Sink for Pieces {
 impl Planning {
     /// Makes the plan; blocks while the client is slow. What was gathered comes back for the next round.
     #[must_use]
-    pub fn judged(self, command: &'static Command, args: &[String]) -> (Judged, Gathered) {
-        let hosts = [self.caller.host().to_owned()];
+    pub fn judged(self, command: &'static Command, args: &[String]) -> (Judgment, Plan, Gathered) {
         let now = &self.now;
-        let state = self.then.as_deref().unwrap_or(now);
-        let mut ctx = Ctx {
-            state,
+        let ctx = Ctx {
+            state: self.then.as_deref().unwrap_or(now),
             command: command.name,
             args,
             caller: &self.caller.user,
@@ -100,31 +88,18 @@ impl Planning {
             named: None,
             sink: Some(&self.sink),
         };
-        let range = command.range_text(args);
-        let found = range.and_then(|range| state.expand(range, ctx.files, &ctx.range_options()).ok());
-        ctx.named = range.zip(found.as_ref());
-        let named = found.as_ref().map_or(&[] as &[String], |found: &Selection| &found.nodes);
-        let judge = |nodes: &[String]| {
-            let user = Some(self.caller.user.as_str());
-            let question = Question { user, hosts: &hosts, command: command.name, arguments: args, nodes };
-            policy::decide(now, &question)
-        };
-        let verdict = judge(named);
-        if !verdict.allowed {
-            let denied = Judged { verdict, plan: Plan::Answer(Output::new()), nodes: 0 };
-            return (denied, self.gathered);
-        }
+        let asked = Asked { user: &self.caller.user, host: self.caller.host(), command, args, time: ctx.now };
         // A panic in one command ends this request, not the master.
-        let planned = || commands::help::extended(command, command.make(&ctx));
-        let plan = std::panic::catch_unwind(AssertUnwindSafe(planned));
-        let plan = plan.unwrap_or_else(|_| {
-            self.core.health.counter("commands_panicked").one();
-            Plan::error(&ctx, "internal error in this command; nothing was done")
-        });
-        let touched = plan.touches(now);
-        let within = touched.iter().all(|node| named.binary_search(node).is_ok());
-        let verdict = if within { verdict } else { judge(&touched) };
+        let make = |ctx: &Ctx<'_>| {
+            let planned = || commands::help::extended(command, command.make(ctx));
+            let plan = std::panic::catch_unwind(AssertUnwindSafe(planned));
+            plan.unwrap_or_else(|_| {
+                self.core.health.counter("commands_panicked").one();
+                Plan::error(ctx, "internal error in this command; nothing was done")
+            })
+        };
+        let (judgment, plan) = judge(&Rules::of(now), now, &ctx, &asked, &make, &mut |_, _, _, _| ());
         let plan = if self.global.plan { global::shown(&ctx, plan) } else { plan };
-        (Judged { verdict, plan, nodes: touched.len() }, self.gathered)
+        (judgment, plan, self.gathered)
     }
 }

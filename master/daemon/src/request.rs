@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use commands::global::Global;
-use commands::{Change, Command, Edited, Need, Output, Plan, Sheet};
+use commands::judge::{Asked, Judgment, decide, named_then};
+use commands::touch::Touched;
+use commands::{Change, Command, Edited, Need, Output, Plan, Record, Sheet};
 use link::Exchange;
-use state::policy::{self, Question, Verdict};
-use state::{Entry, Files, RowChange, State};
+use state::policy::{self, Rules};
+use state::{Entry, RowChange, State};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 use wire::client::{Answer, Format, Input, Request, Rows, Run, Wanted};
@@ -20,7 +22,7 @@ use wire::op::Stream;
 use crate::actions::Kind;
 use crate::audit;
 use crate::core::{Caller, Core, Trouble, done};
-use crate::planning::{Gathered, Judged, Pieces, Planning};
+use crate::planning::{Gathered, Pieces, Planning};
 use crate::talk::{Heard, Talk};
 use crate::{effects, executor, past, status, watch};
 
@@ -49,6 +51,7 @@ pub async fn serve(core: Core, caller: Caller, request: Request, exchange: Excha
                 gathered: Gathered::default(),
                 global: Global::default(),
                 then: None,
+                judgment: None,
             };
             task.run(&mut talk).await
         }
@@ -105,6 +108,8 @@ pub struct Task {
     global: Global,
     /// The state of the past that is asked about.
     then: Option<Arc<State>>,
+    /// What policy said last.
+    judgment: Option<Judgment>,
 }
 
 impl Task {
@@ -206,9 +211,12 @@ impl Task {
         let mut attempt = 0;
         for _ in 0..ROUNDS {
             self.barrier().await?;
-            let Judged { verdict, plan, nodes } = self.judged_plan(command, args, talk).await?;
-            if !verdict.allowed {
-                return self.denied(command, args, &verdict, talk).await;
+            let (judgment, plan) = self.judged_plan(command, args, talk).await?;
+            let denial = (!judgment.verdict.allowed).then(|| judgment.denial());
+            let nodes = judgment.reach;
+            self.judgment = Some(judgment);
+            if let Some(denial) = denial {
+                return self.denied(command, args, &denial, talk).await;
             }
             if !self.confirmed(&plan, nodes, talk).await? {
                 return self.fail(talk, "nothing was changed; -y changes so many nodes").await;
@@ -284,7 +292,7 @@ impl Task {
         command: &'static Command,
         args: &[String],
         talk: &mut Talk,
-    ) -> Result<Judged, End> {
+    ) -> Result<(Judgment, Plan), End> {
         let (sink, mut pieces) = Pieces::channel();
         let planning = Planning {
             core: self.core.clone(),
@@ -305,9 +313,9 @@ impl Task {
             }
         }
         match work.await {
-            Ok((judged, gathered)) => {
+            Ok((judgment, plan, gathered)) => {
                 self.gathered = gathered;
-                Ok(judged)
+                Ok((judgment, plan))
             }
             Err(_) => {
                 self.fail(talk, "internal error while planning; nothing was done").await?;
@@ -354,6 +362,7 @@ impl Task {
                 Ok(found) => self.gathered.inputs.past = Some(found),
                 Err(wrong) => return Ok(Err(wrong)),
             },
+            Need::Reads => self.gathered.inputs.reads = Some(self.core.questions.all()),
             Need::Instant(time) => match past::revision_at(&self.core, time).await {
                 Ok(revision) => {
                     self.gathered.inputs.instants.insert(time, revision);
@@ -436,16 +445,12 @@ impl Task {
         &self,
         command: &Command,
         args: &[String],
-        verdict: &Verdict,
+        denial: &str,
         talk: &mut Talk,
     ) -> Result<u8, End> {
         warn!(user = %self.caller.user, address = %self.caller.address, command = command.name, "denied");
         self.audit(command, args, "Denied").await?;
-        let rule = match &verdict.rule {
-            Some(rule) => format!("policy rule {rule}"),
-            None => "no policy rule allows it".to_owned(),
-        };
-        self.fail(talk, &format!("{} ({rule})", policy::DENIED)).await
+        self.fail(talk, denial).await
     }
 
     async fn unknown(&self, talk: &mut Talk) -> Result<u8, End> {
@@ -528,12 +533,17 @@ impl Task {
     #[must_use]
     pub fn audit_row(&self, command: &Command, args: &[String], verdict: &str) -> Option<RowChange> {
         let skip = self.core.read(|state| state.site("auditskipcmds").unwrap_or_default().to_owned());
-        let skipped = |word: &str| word == "ALL" || word == command.name;
+        let of_client =
+            |word: &str| word.strip_prefix("clienttype:").is_some_and(|kind| kind == audit::CLIENT);
+        let skipped = |word: &str| word == "ALL" || word == command.name || of_client(word);
         if verdict == "Allowed" && skip.split(',').any(|word| skipped(word.trim())) {
             return None;
         }
-        let range = command.range_text(args).unwrap_or_default();
-        Some(audit::row(&self.caller, command.name, range, args, verdict, self.core.clock.unix()))
+        Some(audit::row(&self.record(command, args), verdict))
+    }
+
+    fn record(&self, command: &Command, args: &[String]) -> Record {
+        audit::record(&self.caller, (command, args), self.judgment.as_ref(), self.core.clock.unix())
     }
 
     /// Writes the audit row by itself.
@@ -552,17 +562,12 @@ impl Task {
         }
     }
 
-    fn remember(&self, command: &Command, args: &[String]) {
+    /// Remembers a plain question.
+    pub fn remember(&self, command: &Command, args: &[String]) {
         // Asked by shells while somebody types.
-        if command.name == commands::complete::COMMAND.name {
-            return;
+        if command.name != commands::complete::COMMAND.name {
+            self.core.questions.remember(self.record(command, args));
         }
-        self.core.questions.remember(audit::Question {
-            time: self.core.clock.unix(),
-            user: self.caller.user.clone(),
-            address: self.caller.address.clone(),
-            command: audit::masked(command.name, args),
-        });
     }
 }
 
@@ -608,18 +613,19 @@ pub fn may_see(core: &Core, caller: &Caller, owner: &str, command: &str) -> bool
     if caller.user == owner {
         return true;
     }
-    let mut words = command.split(' ').map(str::to_owned);
-    let name = words.next().unwrap_or_default();
-    let arguments: Vec<String> = words.collect();
-    let hosts = [caller.host().to_owned()];
+    let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+    let Some((command, args)) =
+        words.split_first().and_then(|(name, args)| Some((commands::find(name)?, args)))
+    else {
+        return false;
+    };
     core.read(|state| {
-        let nodes = arguments
-            .first()
-            .and_then(|range| state.expand(range, &Files::new(), &Default::default()).ok())
-            .map_or_else(Vec::new, |found| found.nodes);
-        let user = Some(caller.user.as_str());
-        let question = Question { user, hosts: &hosts, command: &name, arguments: &arguments, nodes: &nodes };
-        policy::decide(state, &question).allowed
+        let named =
+            command.range_text(args).map_or_else(Vec::new, |range| named_then(state, command, &range).0);
+        let (user, host, time) = (caller.user.as_str(), caller.host(), core.clock.unix());
+        let asked = Asked { user, host, command, args, time };
+        let judgment = decide(&Rules::of(state), &asked, named, Touched::default(), &mut |_, _, _, _| ());
+        judgment.verdict.allowed
     })
 }
 
@@ -720,8 +726,9 @@ fn answers(plan: &Plan) -> bool {
 fn take_detach(run: &mut Run) -> bool {
     let named = if run.command == "margay" { 1 } else { 0 };
     let command = if named == 1 { run.argv.first().map_or("", String::as_str) } else { run.command.as_str() };
-    let remote = commands::find(command).is_some_and(|command| matches!(command.name, "xdsh" | "psh"));
-    // xdsh and psh read the option themselves, among those before the remote command.
+    let remote =
+        commands::find(command).is_some_and(|command| matches!(command.name, "xdsh" | "psh" | "policy"));
+    // xdsh and psh read the option themselves, among those before the remote command; policy has it for another one.
     if remote {
         return false;
     }

@@ -40,6 +40,16 @@ impl State {
         Ok(Selection { nodes, missing: found.missing })
     }
 
+    /// Existing nodes of a noderange in byte order, those of `site.excludenodes` included: for policy.
+    ///
+    /// # Errors
+    /// What [`noderange::expand`] cannot answer.
+    pub fn expand_all(&self, text: &str, files: &Files) -> Result<Vec<String>, Error> {
+        let names = Names { state: self, files };
+        let found = noderange::expand(&noderange::parse(text)?, &names, &Options::default())?;
+        Ok(found.nodes.into_iter().map(Cow::into_owned).collect())
+    }
+
     /// The members of a group in the order of nodelist; `None` if there is no such group.
     pub fn members(&self, group: &str) -> Option<Vec<&str>> {
         let found = self.group(group, 0)?;

@@ -9,6 +9,7 @@
 
 pub mod actions;
 mod apply;
+pub mod calendar;
 pub mod change;
 pub mod digest;
 pub mod discovery;

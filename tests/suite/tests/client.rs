@@ -148,6 +148,7 @@ fn every_command_has_a_link_and_every_link_a_command() {
     // Verbs of margay itself, which are no xCAT names, have none: a link `diff` would hide the system's.
     let verbs = [
         "action",
+        "audit",
         "blame",
         "compact",
         "complete",
@@ -160,6 +161,7 @@ fn every_command_has_a_link_and_every_link_a_command() {
         "man",
         "noderange",
         "notification",
+        "policy",
         "sn",
         "status",
         "undo",

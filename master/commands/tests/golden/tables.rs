@@ -129,6 +129,7 @@ fn every_type_is_made_shown_changed_written_as_a_stanza_and_removed_with_every_a
                 (_, "members") => "m1".to_owned(),
                 (_, "grouptype") => "static".to_owned(),
                 ("pdu", "nodetype") => "pdu".to_owned(),
+                ("policy", "time") => "Mon-Fri".to_owned(),
                 (_, "disable") => continue,
                 (_, "wherevals") => continue,
                 ("node" | "group", name) if name.starts_with("nic") => format!("eth0!v{attribute}"),
@@ -165,7 +166,9 @@ fn every_type_is_made_shown_changed_written_as_a_stanza_and_removed_with_every_a
         assert_eq!((ran.err.as_str(), ran.rc), ("", 0), "{}: {stanza}", kind.name);
         assert_eq!(good(&mut world, &["lsdef", "-t", kind.name, "-o", name, "-z"]), stanza);
         // Every attribute is changed and cleared by chdef.
-        let own = |name: &str| !matches!((kind.name, name), (_, "groups" | "members") | ("pdu", "nodetype"));
+        let own = |name: &str| {
+            !matches!((kind.name, name), (_, "groups" | "members") | ("pdu", "nodetype") | ("policy", "time"))
+        };
         for (attribute, _) in pairs.iter().filter(|(name, _)| own(name)) {
             let value = if attribute.starts_with("nic") { "eth0!w".to_owned() } else { "w".to_owned() };
             good(&mut world, &["chdef", "-t", kind.name, "-o", name, &format!("{attribute}={value}")]);

@@ -42,7 +42,7 @@ impl Cluster {
         Self::start_all(count, Clock::Real, set).await
     }
 
-    async fn start_all(count: usize, clock: Clock, set: impl Fn(&mut Config)) -> Self {
+    pub async fn start_all(count: usize, clock: Clock, set: impl Fn(&mut Config)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         make(dir.path(), count);
         for member in 1..=count {

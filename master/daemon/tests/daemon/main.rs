@@ -11,6 +11,7 @@ mod helper;
 mod history;
 mod large;
 mod notification;
+mod policy;
 mod process;
 mod quorum;
 mod rack;
