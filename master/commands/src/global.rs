@@ -175,6 +175,9 @@ fn shown_change(ctx: &Ctx<'_>, change: &Change) -> Plan {
         if matches!(effect, crate::plan::Effect::WriteHosts(_)) {
             output.line("the hosts file would be written");
         }
+        if let crate::plan::Effect::Monitor(order) = effect {
+            output.line(&format!("{} would be told", order.plugin));
+        }
     }
     output.status(change.output.status).into()
 }

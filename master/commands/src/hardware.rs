@@ -1,5 +1,6 @@
 //! rpower, rsetboot, rbeacon, rinv and nodestat: what is asked of machines, grouped by how they are managed.
 
+use state::State;
 use wire::op::{App, LifeQuestion, NodeOp, Stream};
 
 use crate::args::{Opt, flag, value};
@@ -154,7 +155,8 @@ fn nodestat(ctx: &Ctx<'_>) -> Plan {
         return Output::new().into();
     }
     let mut output = Output::new();
-    let apps = if given.options.has("usemon") { apps(ctx, &mut output) } else { Vec::new() };
+    let mut warn = |text: String| output.warn(ctx, &text);
+    let apps = if given.options.has("usemon") { apps(ctx.state, &mut warn) } else { Vec::new() };
     let power = given.options.has("powerstat");
     let op = match power || !apps.is_empty() {
         true => NodeOp::NodeLife(LifeQuestion { power, apps }),
@@ -168,8 +170,8 @@ fn nodestat(ctx: &Ctx<'_>) -> Plan {
 const KNOWN_PORTS: [(&str, u16); 4] = [("ssh", 22), ("sshd", 22), ("pbs", 15002), ("xend", 8002)];
 
 /// The applications of xcatmon's settings: the list `apps`, and for each its `port=` and `group=`.
-fn apps(ctx: &Ctx<'_>, output: &mut Output) -> Vec<App> {
-    let Some(table) = ctx.state.named("monsetting") else { return Vec::new() };
+pub fn apps(state: &State, warn: &mut dyn FnMut(String)) -> Vec<App> {
+    let Some(table) = state.named("monsetting") else { return Vec::new() };
     let setting = |key: &str| {
         let row = table.find(&["xcatmon", key]).map(|(_, row)| row).filter(|row| table.enabled(row));
         row.and_then(|row| row.get(table.def().column("value")?)).unwrap_or_default()
@@ -184,12 +186,12 @@ fn apps(ctx: &Ctx<'_>, output: &mut Output) -> Vec<App> {
                 "{name}: no port=NUMBER in the table monsetting; only ports are asked, commands (cmd, lcmd, dcmd) \
                  are not run"
             );
-            output.warn(ctx, &text);
+            warn(text);
             continue;
         };
         let groups = words().filter(|(word, _)| *word == "group").map(|(_, group)| group);
         let groups: Vec<&str> = groups.collect();
-        let members = |group: &&str| ctx.state.members(group).unwrap_or_default();
+        let members = |group: &&str| state.members(group).unwrap_or_default();
         let nodes: Vec<String> = groups.iter().flat_map(members).map(str::to_owned).collect();
         // A group without members means nobody, not everybody.
         if groups.is_empty() || !nodes.is_empty() {

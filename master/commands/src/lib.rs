@@ -27,6 +27,7 @@ pub mod judge;
 pub mod log;
 pub mod manual;
 pub mod migrate;
+pub mod monitor;
 pub mod nodediscover;
 pub mod nodeset;
 pub mod notice;

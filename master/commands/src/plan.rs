@@ -64,6 +64,8 @@ pub struct Inputs {
     pub interfaces: Option<Vec<Interface>>,
     /// Membership of the masters and connected service nodes, one line each, for `lsxcatd` and `status`.
     pub status: Option<Vec<String>>,
+    /// Names of the monitoring plug-ins that are there, in byte order.
+    pub plugins: Option<Vec<String>>,
     /// What came back from the user's editor.
     pub edited: Option<Edited>,
     /// The part of the past that was asked for last.
@@ -203,6 +205,8 @@ pub enum Effect {
     },
     /// Files on the client's machine, for its owner alone; their folder is made. Path and content.
     ClientFiles(Vec<(String, Vec<u8>)>),
+    /// A monitoring plug-in starts or stops because its row changed: wait for it and show what it said.
+    Monitor(crate::monitor::Order),
 }
 
 /// A program on the master's machine that makes something.
@@ -210,6 +214,8 @@ pub enum Effect {
 pub enum Helper {
     /// Builds the discovery image of this architecture.
     Genesis(String),
+    /// Asks a monitoring plug-in, after this was said.
+    Monitor(Box<(Output, crate::monitor::Order)>),
 }
 
 /// Something a plan needs to know first.
@@ -235,6 +241,8 @@ pub enum Need {
     Interfaces,
     /// [`Inputs::status`].
     Status,
+    /// [`Inputs::plugins`].
+    Plugins,
     /// [`Inputs::past`].
     Past(Query),
     /// [`Inputs::reads`].

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 
 use state::{RowChange, State, TableId, schema};
 
-use crate::plan::Plan;
+use crate::monitor::Deed;
+use crate::plan::{Effect, Helper, Plan};
 
 /// Tables whose rows belong to no node and say nothing about who may do what: machines that wait for a name.
 const WAITING: [&str; 1] = ["discovered"];
@@ -34,6 +35,17 @@ impl Plan {
                     of_change(state, change, &mut nodes);
                     beyond |= is_beyond(change);
                 }
+                for effect in &change.effects {
+                    if let Effect::Monitor(order) = effect {
+                        nodes.extend(order.nodes.iter().cloned());
+                    }
+                }
+            }
+            Plan::Helper(Helper::Monitor(asked)) => {
+                let order = &asked.1;
+                nodes.extend(order.nodes.iter().cloned());
+                // Without nodes it is for all of them.
+                beyond |= order.nodes.is_empty() && order.deed != Deed::Describe;
             }
             _ => {}
         }

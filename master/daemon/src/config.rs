@@ -39,6 +39,8 @@ pub struct Config {
     pub genesis: Genesis,
     /// How handlers of changes are called.
     pub notify: Notify,
+    /// Monitoring plug-ins.
+    pub monitor: Monitor,
     /// Bounds.
     pub limits: Limits,
     /// All members, this one included; empty is a group of one.
@@ -107,6 +109,24 @@ impl Default for Notify {
     }
 }
 
+/// Monitoring plug-ins (`monadd`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Monitor {
+    /// Their folder: programs, and Perl modules NAME.pm.
+    pub plugins: PathBuf,
+    /// Seconds that a plug-in may take for one call.
+    pub deadline: u64,
+    /// The program that calls them; empty is this program itself.
+    pub runner: PathBuf,
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self { plugins: "/usr/lib/margay/monitoring".into(), deadline: 60, runner: PathBuf::new() }
+    }
+}
+
 /// Bounds on what others can make this master hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -155,6 +175,7 @@ impl Default for Config {
             time: Time::default(),
             genesis: Genesis::default(),
             notify: Notify::default(),
+            monitor: Monitor::default(),
             limits: Limits::default(),
             peers: Vec::new(),
         }
@@ -220,6 +241,15 @@ deadline = 60
 attempts = 5
 pause = 1000
 
+# Monitoring plug-ins (monadd).
+[monitor]
+# Their folder: programs, and Perl modules NAME.pm. Modules are also found below $XCATROOT/lib/perl/xCAT_monitoring.
+plugins = "/usr/lib/margay/monitoring"
+# Seconds that a plug-in may take for one call.
+deadline = 60
+# The program that calls them; empty is margayd itself.
+runner = ""
+
 [limits]
 # Actions that one user can have outstanding.
 actions_per_user = 64
@@ -246,6 +276,9 @@ file = 67108864
         }
         if self.notify.deadline == 0 || self.notify.deadline > 86_400 || self.notify.attempts == 0 {
             faults.push("notify: a handler needs 1 to 86400 seconds and at least one attempt".to_owned());
+        }
+        if self.monitor.deadline == 0 || self.monitor.deadline > 3600 {
+            faults.push("monitor: a plug-in needs 1 to 3600 seconds".to_owned());
         }
         if !self.peers.is_empty()
             && !self.peers.iter().any(|peer| peer.id == self.id && peer.name == self.name)

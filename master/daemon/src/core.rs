@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::forward::ToLeader;
 use crate::locks::Locks;
 use crate::machine::{Answer, Committed, Machine, Watchers};
+use crate::monitor::Monitors;
 use crate::pki::Pki;
 use crate::racks::Racks;
 use crate::stages::{self, Stages};
@@ -59,6 +60,8 @@ pub struct Parts {
     pub questions: Questions,
     /// The way to the leader, for clients that reach this member.
     pub to_leader: ToLeader,
+    /// Monitoring plug-ins.
+    pub monitors: Monitors,
 }
 
 /// A [`Core`] that does not keep the master alive: for parts that are themselves in it.

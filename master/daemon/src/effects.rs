@@ -62,6 +62,7 @@ pub async fn carry_out(
                     talk.send(&file).await?;
                 }
             }
+            Effect::Monitor(order) => crate::monitor::effect(&task.core, order, output).await,
         }
     }
     Ok(())
@@ -150,7 +151,14 @@ pub async fn admit(task: &Task, name: &str, audit: Option<RowChange>, talk: &mut
 /// # Errors
 /// How the request ends otherwise.
 pub async fn helper(task: &Task, helper: &Helper, talk: &mut Talk) -> Result<u8, End> {
-    let Helper::Genesis(arch) = helper;
+    let arch = match helper {
+        Helper::Genesis(arch) => arch,
+        Helper::Monitor(asked) => {
+            let mut output = asked.0.clone();
+            crate::monitor::order(&task.core, &asked.1, &mut output).await;
+            return task.answer(&output, talk).await;
+        }
+    };
     let genesis = &task.core.config.genesis;
     let first = format!("Creating genesis.fs.{arch}.gz in {}\n", genesis.out.display());
     talk.text(&plain(Stream::Out, &first)).await?;

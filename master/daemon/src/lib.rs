@@ -19,6 +19,7 @@ pub mod interfaces;
 pub mod join;
 pub mod locks;
 pub mod machine;
+pub mod monitor;
 pub mod notify;
 pub mod past;
 pub mod pki;
@@ -119,12 +120,14 @@ impl Master {
             claims: adapters::Claims::default(),
             questions: audit::Questions::default(),
             to_leader: forward::ToLeader::default(),
+            monitors: monitor::Monitors::default(),
             config,
         });
         core.racks.start(&core);
         drain.spawn("guardian", guardian::run(core.clone()));
         drain.spawn("stages", stages::sweep(core.clone()));
         drain.spawn("notification", notify::run(core.clone()));
+        drain.spawn("monitoring", monitor::run(core.clone()));
         drain.spawn("front", front::serve(core.clone()));
         Ok(Self { core, address })
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use master::{Config, Master, Surroundings, init, notify};
+use master::{Config, Master, Surroundings, init, monitor, notify};
 use service::Drain;
 
 /// The Margay master.
@@ -34,6 +34,9 @@ enum Command {
         /// File that remembers what was called
         journal: PathBuf,
     },
+    /// Ask a monitoring plug-in for a daemon; not for people
+    #[command(hide = true)]
+    Perform,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -44,6 +47,7 @@ fn main() -> anyhow::Result<()> {
             return Ok(());
         }
         Some(Command::Deliver { journal }) => return notify::runner::main(&journal),
+        Some(Command::Perform) => return monitor::perform::main(),
         None => {}
     }
     if arguments.print_config {

@@ -7,7 +7,7 @@
 //!
 //! Commands never wait for any of this: workers read the history from the store.
 
-mod handler;
+pub(crate) mod handler;
 mod journal;
 mod post;
 mod reader;

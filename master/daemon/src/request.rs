@@ -387,6 +387,11 @@ impl Task {
                 let found = tokio::task::spawn_blocking(crate::interfaces::of_this_machine).await;
                 self.gathered.inputs.interfaces = Some(found.unwrap_or_default());
             }
+            Need::Plugins => {
+                let config = self.core.config.monitor.clone();
+                let found = tokio::task::spawn_blocking(move || crate::monitor::plugin::names(&config)).await;
+                self.gathered.inputs.plugins = Some(found.unwrap_or_default());
+            }
             Need::Status => self.gathered.inputs.status = Some(status::lines(&self.core)),
         }
         Ok(Ok(()))

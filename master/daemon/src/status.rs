@@ -33,6 +33,7 @@ pub fn lines(core: &Core) -> Vec<String> {
         ));
     }
     lines.extend(notifications(core));
+    lines.extend(core.monitors.lines());
     let running = core.actions.running();
     lines.push(format!("actions: {} running", running.len()));
     let (asked, lost) = core.questions.counts();

@@ -213,7 +213,9 @@ async fn feed(sender: &mut Sender, exec: &Exec, turn: &Turn) {
 async fn node_stat(core: &Core, view: &NodeView) -> String {
     if let Some(agent) = core.agents.find(&view.name) {
         let usual = if agent.phase == Phase::System { "booted" } else { "discovered" };
-        return if view.status.is_empty() { usual.to_owned() } else { view.status.clone() };
+        // A look at nodes by their addresses may have written what it saw; the agent is here.
+        let said = !matches!(view.status.as_str(), "" | "alive" | "unreachable");
+        return if said { view.status.clone() } else { usual.to_owned() };
     }
     let Ok(address) = view.ip.parse::<IpAddr>() else { return "noping".to_owned() };
     match knock(address, SSH).await {

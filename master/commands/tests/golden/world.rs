@@ -215,6 +215,7 @@ impl World {
                                     .map(|(path, bytes)| (path, String::from_utf8(bytes).unwrap()));
                                 self.disk.extend(texts);
                             }
+                            Effect::Monitor(_) => {}
                         }
                     }
                     return Some(ran(&answer));

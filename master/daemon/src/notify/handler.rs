@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
@@ -18,26 +18,51 @@ const PRINTED: usize = 16 * 1024 * 1024;
 const KEPT: usize = 2048;
 /// How long the dead may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
+/// How long what was printed is waited for after the end.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// Rounds in which what escaped is looked for.
 const ROUNDS: usize = 100;
+
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The end of what it printed.
+    pub printed: Vec<u8>,
+    /// Its exit status, if it ended by itself.
+    pub code: Option<i32>,
+    /// One line: why it cannot be started, that it took too long, or how it ended with the end of what it printed.
+    pub fault: Option<String>,
+}
 
 /// Runs a program with this standard input.
 ///
 /// # Errors
-/// One line: why it cannot be started, that it took too long, or how it ended with the end of what it printed.
-pub fn run(mut command: Command, input: &[u8], deadline: Duration) -> Result<(), String> {
+/// [`Ended::fault`].
+pub fn run(command: Command, input: &[u8], deadline: Duration) -> Result<(), String> {
+    call(command, input, deadline, KEPT).fault.map_or(Ok(()), Err)
+}
+
+/// Runs a program with this standard input and keeps so many bytes of the end of what it prints.
+pub fn call(mut command: Command, input: &[u8], deadline: Duration, keep: usize) -> Ended {
     let before = children();
     let name = command.get_program().to_string_lossy().into_owned();
+    let failed = |fault: String| Ended { printed: Vec::new(), code: None, fault: Some(fault) };
     let child =
         command.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-    let mut child = child.map_err(|error| format!("{name} cannot be started: {error}"))?;
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or("the handler has no number")?;
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return failed(format!("{name} cannot be started: {error}")),
+    };
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else {
+        return failed("the handler has no number".to_owned());
+    };
     let printed = Arc::new(Mutex::new(Vec::new()));
+    let (closed, at_end) = mpsc::channel();
     if let Some(out) = child.stdout.take() {
-        listen(out, &printed);
+        listen(out, &printed, keep, closed.clone());
     }
     if let Some(err) = child.stderr.take() {
-        listen(err, &printed);
+        listen(err, &printed, keep, closed);
     }
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
@@ -56,22 +81,37 @@ pub fn run(mut command: Command, input: &[u8], deadline: Duration) -> Result<(),
         let _ = ended.recv_timeout(DYING);
         end_escaped(&before);
     }
-    let status = child.wait().map_err(|error| format!("{name}: {error}"))?;
+    let status = match child.wait() {
+        Ok(status) => status,
+        Err(error) => return failed(format!("{name}: {error}")),
+    };
     reap();
-    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner);
+    // What it left behind on purpose may keep the pipes open; its own words are in them by now.
+    let last = Instant::now() + LAST_WORDS;
+    while at_end.recv_timeout(last.saturating_duration_since(Instant::now())).is_ok() {}
+    let printed = printed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let text = String::from_utf8_lossy(&printed);
     let text = text.trim().lines().next_back().map_or_else(String::new, |line| format!(": {line}"));
-    match (in_time, status.success()) {
-        (false, _) => Err(format!("it did not end within {} s and was killed{text}", deadline.as_secs_f32())),
-        (true, false) => Err(format!("it ended with {status}{text}")),
-        (true, true) => Ok(()),
-    }
+    let fault = match (in_time, status.success()) {
+        (false, _) => {
+            Some(format!("it did not end within {} s and was killed{text}", deadline.as_secs_f32()))
+        }
+        (true, false) => Some(format!("it ended with {status}{text}")),
+        (true, true) => None,
+    };
+    Ended { printed, code: status.code().filter(|_| in_time), fault }
 }
 
-/// Reads what is printed to its end or its bound, and keeps the last of it.
-fn listen(mut pipe: impl Read + Send + 'static, kept: &Arc<Mutex<Vec<u8>>>) {
+/// Reads what is printed to its end or its bound, and keeps the last of it. Drops `closed` then.
+fn listen(
+    mut pipe: impl Read + Send + 'static,
+    kept: &Arc<Mutex<Vec<u8>>>,
+    keep: usize,
+    closed: mpsc::Sender<()>,
+) {
     let kept = kept.clone();
     std::thread::spawn(move || {
+        let _closed = closed;
         let mut buffer = vec![0; 64 * 1024];
         let mut left = PRINTED;
         while let Ok(count) = pipe.read(&mut buffer)
@@ -80,8 +120,8 @@ fn listen(mut pipe: impl Read + Send + 'static, kept: &Arc<Mutex<Vec<u8>>>) {
         {
             left = left.saturating_sub(count);
             let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.extend_from_slice(&buffer[count.saturating_sub(KEPT)..count]);
-            let over = kept.len().saturating_sub(KEPT);
+            kept.extend_from_slice(&buffer[count.saturating_sub(keep)..count]);
+            let over = kept.len().saturating_sub(keep);
             kept.drain(..over);
         }
     });

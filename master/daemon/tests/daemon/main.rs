@@ -10,6 +10,7 @@ mod front;
 mod helper;
 mod history;
 mod large;
+mod monitoring;
 mod notification;
 mod policy;
 mod process;
