@@ -87,11 +87,16 @@ impl Keeper {
     /// Works until the master stops.
     pub(super) async fn run(mut self) {
         let drain = self.core.drain.clone();
-        loop {
+        while !drain.is_stopping() {
+            let turn = self.turn();
+            tokio::pin!(turn);
             tokio::select! {
                 biased;
-                () = drain.stopping() => break,
-                () = self.turn() => {}
+                () = &mut turn => {}
+                // What was asked meanwhile is done first: a start must not come after the stop.
+                () = drain.stopping() => {
+                    let _ = tokio::time::timeout(FAREWELL, turn).await;
+                }
             }
         }
         if !self.built_in() {
@@ -187,6 +192,7 @@ impl Keeper {
                 // The part that sends them ended; so will this master.
                 std::future::pending::<()>().await;
             },
+            () = self.core.drain.stopping() => {}
             () = self.seat.hurry.notified() => self.retry = None,
             () = timer => {}
         }
