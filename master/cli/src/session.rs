@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::connect::{Masters, Talk};
 use crate::editor::Editing;
 use crate::render::Render;
-use crate::side::{self, Stdin};
+use crate::side::{self, Receiving, Stdin};
 
 /// Exit status after Ctrl-C, as shells have it.
 const INTERRUPTED: i32 = 130;
@@ -43,7 +43,9 @@ pub async fn run_on<O: Write, E: Write>(config: &Config, run: Run, screen: &mut 
     let Ok(interrupt) = signal(SignalKind::interrupt()) else { return 1 };
     let stdin = Stdin::default();
     let editing = Editing::default();
-    let mut session = Session { run, screen, stdin, editing, interrupt, interrupted: false, sent: false };
+    let files = Receiving::default();
+    let mut session =
+        Session { run, screen, stdin, editing, files, interrupt, interrupted: false, sent: false };
     let status = session.keep_trying(&mut masters, Duration::from_secs(config.patience)).await;
     masters.farewell().await;
     match screen.flush() {
@@ -57,6 +59,7 @@ struct Session<'a, O, E> {
     screen: &'a mut Render<O, E>,
     stdin: Stdin,
     editing: Editing,
+    files: Receiving,
     interrupt: Signal,
     interrupted: bool,
     sent: bool,
@@ -134,6 +137,7 @@ impl<O: Write, E: Write> Session<'_, O, E> {
             return lost(error.to_string());
         }
         self.sent = true;
+        self.files = Receiving::default();
         let mut heard = false;
         let mut dirty = false;
         let mut listens = true;
@@ -176,6 +180,11 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                 Err(error) => return Ended::Lost { heard, why: error.to_string() },
             }
         }
+    }
+
+    fn failed(&mut self, message: &str) -> Ended {
+        let _ = self.screen.complain(&format!("Error: {message}"));
+        Ended::Status(1)
     }
 
     /// Deals with one answer; the error is a connection that broke meanwhile.
@@ -222,12 +231,13 @@ impl<O: Write, E: Write> Session<'_, O, E> {
                 reply = vec![Input::Reply(side::ask(&question))];
                 shown
             }
-            Answer::WriteFile { path, bytes, mode } => match side::write_file(&path, &bytes, mode) {
+            Answer::FilePiece { path, bytes } => match self.files.piece(&path, &bytes) {
                 Ok(()) => Ok(()),
-                Err(message) => {
-                    let _ = self.screen.complain(&format!("Error: {message}"));
-                    return Ok(Some(Ended::Status(1)));
-                }
+                Err(message) => return Ok(Some(self.failed(&message))),
+            },
+            Answer::WriteFile { path, bytes, mode } => match self.files.end(&path, &bytes, mode) {
+                Ok(()) => Ok(()),
+                Err(message) => return Ok(Some(self.failed(&message))),
             },
             Answer::Edit { name, bytes, last, complaint, limit } => {
                 let shown = self.screen.flush();

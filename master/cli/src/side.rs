@@ -1,7 +1,8 @@
 //! The user's side of a request: files, standard input and the terminal, all only when the master asks.
 
+use std::fs::{File, Permissions};
 use std::io::{BufRead, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::sync::mpsc;
@@ -139,36 +140,77 @@ pub fn in_pieces(path: &str, content: &[u8]) -> Vec<Input> {
     pieces
 }
 
-/// Writes a file that the master made, whole or not at all; its folder is made when only that one is missing.
-///
-/// # Errors
-/// A sentence for the user.
-pub fn write_file(path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
-    let target = &at_home(path);
-    let name = target.file_name().ok_or_else(|| format!("{path}: not a file name"))?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.exists() {
-        // One level only: what is further up was named by mistake.
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(folder)
-            .map_err(|error| format!("{}: {}", folder.display(), words(&error)))?;
+/// A file that comes from the master in pieces: it is there under its name when it is whole, or not at all.
+#[derive(Debug, Default)]
+pub struct Receiving {
+    open: Option<Part>,
+}
+
+#[derive(Debug)]
+struct Part {
+    path: String,
+    temporary: PathBuf,
+    file: File,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        // Under its name there is nothing to remove any more.
+        let _ = std::fs::remove_file(&self.temporary);
     }
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}", std::process::id()));
-    let temporary = folder.join(temporary);
-    let written = std::fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode & 0o777)
-        .open(&temporary)
-        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
-        .and_then(|()| std::fs::rename(&temporary, target));
-    written.map_err(|error| {
-        let _ = std::fs::remove_file(&temporary);
-        format!("{path}: {}", words(&error))
-    })
+}
+
+impl Receiving {
+    /// Takes a piece of the file of this path.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn piece(&mut self, path: &str, bytes: &[u8]) -> Result<(), String> {
+        let part = match self.open.take().filter(|part| part.path == path) {
+            Some(part) => part,
+            None => Part::create(path)?,
+        };
+        let part = self.open.insert(part);
+        part.file.write_all(bytes).map_err(|error| format!("{path}: {}", words(&error)))
+    }
+
+    /// Takes the last piece and gives the file its name; its folder is made when only that one is missing.
+    ///
+    /// # Errors
+    /// A sentence for the user.
+    pub fn end(&mut self, path: &str, bytes: &[u8], mode: u32) -> Result<(), String> {
+        self.piece(path, bytes)?;
+        let Some(part) = self.open.take() else { return Ok(()) };
+        part.file
+            .set_permissions(Permissions::from_mode(mode & 0o777))
+            .and_then(|()| part.file.sync_all())
+            .and_then(|()| std::fs::rename(&part.temporary, at_home(path)))
+            .map_err(|error| format!("{path}: {}", words(&error)))
+    }
+}
+
+impl Part {
+    fn create(path: &str) -> Result<Part, String> {
+        let target = &at_home(path);
+        let name = target.file_name().ok_or_else(|| format!("{path}: not a file name"))?;
+        let folder =
+            target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if !folder.exists() {
+            // One level only: what is further up was named by mistake.
+            std::fs::DirBuilder::new()
+                .mode(0o700)
+                .create(folder)
+                .map_err(|error| format!("{}: {}", folder.display(), words(&error)))?;
+        }
+        let mut temporary = std::ffi::OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = folder.join(temporary);
+        // Only the user's until the mode is known.
+        let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary);
+        let file = file.map_err(|error| format!("{path}: {}", words(&error)))?;
+        Ok(Part { path: path.to_owned(), temporary, file })
+    }
 }
 
 /// The path, where `~/` is this user's home.
@@ -212,14 +254,14 @@ mod tests {
         let folder = std::env::temp_dir().join(format!("margay-cli-side-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         let path = folder.join("f").display().to_string();
-        write_file(&path, &vec![b'x'; PIECE + 1], 0o600).unwrap();
+        Receiving::default().end(&path, &vec![b'x'; PIECE + 1], 0o600).unwrap();
         let pieces = read_file(&path, 1 << 20);
         assert_eq!(pieces.len(), 2);
         assert!(matches!(&pieces[1], Input::File { bytes, last: true, .. } if bytes.len() == 1));
         assert!(
             matches!(&read_file(&path, 10)[..], [Input::FileError { reason, .. }] if reason.contains("larger"))
         );
-        write_file(&path, b"", 0o600).unwrap();
+        Receiving::default().end(&path, b"", 0o600).unwrap();
         assert!(matches!(&read_file(&path, 10)[..], [Input::File { last: true, .. }]));
         std::fs::remove_dir_all(&folder).unwrap();
     }

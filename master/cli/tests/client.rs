@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -161,6 +162,28 @@ async fn standard_input_and_files_go_only_when_they_are_asked_for() {
     exchange.send(&done(0)).await.unwrap();
     assert_eq!(end(child).await.status.code(), Some(0));
     assert_eq!(std::fs::read(&made).unwrap(), b"x\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_comes_in_pieces_is_there_when_it_is_whole_and_else_leaves_nothing() {
+    let master = Master::start(1);
+    let folder = master.dir.path().join("export");
+    let path = |name: &str| folder.join(name).display().to_string();
+    let piece = |name: &str| Answer::FilePiece { path: path(name), bytes: b"abc".to_vec() };
+    let child = master.run(&["export", &folder.display().to_string()]);
+    let (_, mut exchange) = master.request(0).await;
+    exchange.send(&piece("whole")).await.unwrap();
+    exchange.send(&piece("whole")).await.unwrap();
+    let last = Answer::WriteFile { path: path("whole"), bytes: b"d".to_vec(), mode: 0o640 };
+    exchange.send(&last).await.unwrap();
+    exchange.send(&piece("half")).await.unwrap();
+    exchange.send(&done(0)).await.unwrap();
+    assert_eq!(end(child).await.status.code(), Some(0));
+    let names: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["whole"]);
+    assert_eq!(std::fs::read(folder.join("whole")).unwrap(), b"abcabcd");
+    let mode = std::fs::metadata(folder.join("whole")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@
 use state::{RowChange, Table, TableDef, TableId, schema};
 
 use crate::args::{flag, value};
-use crate::export::{is_private, too_large};
+use crate::export::is_private;
 use crate::operate::read;
 use crate::plan::{Change, Ctx, Effect, MAX_INPUT, Need, Output, Plan};
 use crate::registry::{Command, Range};
@@ -83,7 +83,6 @@ fn dump_to(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
             output.line(&format!("Dumping table: {}", def.name));
         }
         let text = tabdump::text(ctx.state.table(TableId(at)));
-        too_large(ctx, def, &text)?;
         files.push((format!("{folder}/{}.csv", def.name), text.into_bytes()));
     }
     output.line("Backup Complete.");

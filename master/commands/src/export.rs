@@ -16,8 +16,6 @@ use crate::registry::{Command, Range};
 /// Tables that belong to one cluster, its machines and its present doings alone.
 const PRIVATE: [&str; 7] =
     ["boottokens", "certificates", "cluster", "discovered", "identity", "servicenodes", "taskstate"];
-/// Largest file that fits into one message to the client.
-const LARGEST: usize = 4_000_000;
 
 /// `margay export`.
 pub static EXPORT: Command = Command {
@@ -68,26 +66,12 @@ fn export(ctx: &Ctx<'_>) -> Plan {
     for (table, def) in wanted() {
         let table = ctx.state.table(table);
         let text = text(table);
-        if let Err(plan) = too_large(ctx, def, &text) {
-            return plan;
-        }
         rows += table.len();
         files.push((file(folder, def), text.into_bytes()));
     }
     let mut output = Output::new();
     output.line(&format!("{} and {} written to {folder}", count(files.len(), "table"), count(rows, "row")));
     Plan::Change(Change { effects: vec![Effect::ClientFiles(files)], output, ..Change::default() })
-}
-
-/// `Err`: a file of this table would be too large.
-pub(crate) fn too_large(ctx: &Ctx<'_>, def: &TableDef, text: &str) -> Result<(), Plan> {
-    match text.len() > LARGEST {
-        true => Err(Plan::error(
-            ctx,
-            &format!("Table {} is too large for one file; nothing was written", def.name),
-        )),
-        false => Ok(()),
-    }
 }
 
 /// The table with all its columns, hidden ones too.

@@ -20,6 +20,8 @@ use crate::talk::Talk;
 const TOKEN_LIFETIME: u64 = 86_400;
 /// How long the time service may take to read its settings.
 const RELOAD: Duration = Duration::from_secs(60);
+/// Bytes of a file that go into one message to the client.
+const FILE_PIECE: usize = 1 << 20;
 /// How long a program may run.
 const PROGRAM: Duration = Duration::from_secs(1800);
 
@@ -53,19 +55,29 @@ pub async fn carry_out(
                 }
             }
             Effect::ClientFile { path, bytes } => {
-                talk.send(&Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o644 })
-                    .await?;
+                client_file(talk, path, bytes, 0o644).await?;
             }
             Effect::ClientFiles(files) => {
                 for (path, bytes) in files {
-                    let file = Answer::WriteFile { path: path.clone(), bytes: bytes.clone(), mode: 0o600 };
-                    talk.send(&file).await?;
+                    client_file(talk, path, bytes, 0o600).await?;
                 }
             }
             Effect::Monitor(order) => crate::monitor::effect(&task.core, order, output).await,
         }
     }
     Ok(())
+}
+
+/// Writes a file of any length on the client's machine, in pieces that messages hold.
+async fn client_file(talk: &mut Talk, path: &str, bytes: &[u8], mode: u32) -> Result<(), End> {
+    let mut rest = bytes;
+    while rest.len() > FILE_PIECE {
+        let (piece, later) = rest.split_at(FILE_PIECE);
+        talk.send(&Answer::FilePiece { path: path.to_owned(), bytes: piece.to_vec() }).await?;
+        rest = later;
+    }
+    let last = Answer::WriteFile { path: path.to_owned(), bytes: rest.to_vec(), mode };
+    Ok(talk.send(&last).await?)
 }
 
 /// Writes the settings of the time service and tells it; the error is a sentence.

@@ -158,6 +158,13 @@ pub enum Answer {
         /// Most bytes wanted.
         limit: u64,
     },
+    /// A piece of a file that one message does not hold; the last piece is an [`Answer::WriteFile`] of this path.
+    FilePiece {
+        /// Path.
+        path: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
 }
 
 /// The form that the user wants output in.

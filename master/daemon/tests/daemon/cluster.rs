@@ -328,9 +328,8 @@ impl Client {
                 }
                 exchange.send(&Input::StdinEnd).await?;
             }
-            Answer::WriteFile { path, bytes, .. } => {
-                said.files.insert(path, bytes);
-            }
+            Answer::FilePiece { path, bytes } => said.files.entry(path).or_default().extend(bytes),
+            Answer::WriteFile { path, bytes, .. } => said.files.entry(path).or_default().extend(bytes),
             Answer::Ask(question) => {
                 said.err.push_str(&question);
                 exchange.send(&Input::Reply(call.reply.clone())).await?;

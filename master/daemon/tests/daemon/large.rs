@@ -79,3 +79,21 @@ async fn parts_that_their_leader_left_behind_are_swept_away_by_the_next_one() {
     }
     assert_eq!(count(&admin, "big").await, NODES);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_no_message_holds_is_exported_and_dumped_whole() {
+    let cluster = Cluster::start(1).await;
+    let client = cluster.admin();
+    for name in ["a", "b"] {
+        assert_eq!(client.finish(large(name)).await.unwrap().status, 0);
+    }
+    for (command, file) in
+        [("margay export out", "out/nodelist.csv"), ("dumpxCATdb -p dumped", "dumped/nodelist.csv")]
+    {
+        let said = client.finish(call(command)).await.unwrap();
+        assert_eq!(said.status, 0, "{command}: {}", said.err);
+        let text = String::from_utf8(said.files[file].clone()).unwrap();
+        assert!(text.len() > wire::frame::MAX_FRAME, "{} bytes fit into one message", text.len());
+        assert_eq!(text.lines().count(), 1 + 2 * NODES, "{command}");
+    }
+}

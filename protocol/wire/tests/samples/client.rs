@@ -63,6 +63,7 @@ pub fn samples() -> Vec<Sample> {
         sample("client.request.entry", Request::Entry(vec![2, 0])),
         sample("client.answer.go_on", Answer::GoOn(vec![s("watch"), s("--from=7")])),
         sample("client.answer.want_folder", Answer::WantFolder { path: s("d"), limit: 1 << 20 }),
+        sample("client.answer.file_piece", Answer::FilePiece { path: s("a.csv"), bytes: vec![35] }),
         sample(
             "client.answer.layout",
             Answer::Layout(Layout { format: Format::Value, sort: Some(s("-node")) }),
