@@ -13,6 +13,8 @@ pub mod calendar;
 pub mod change;
 pub mod digest;
 pub mod discovery;
+#[cfg(test)]
+mod effort;
 mod groups;
 pub mod history;
 pub mod initial;

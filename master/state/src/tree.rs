@@ -52,6 +52,7 @@ impl<K: Ord + Clone, V: Clone> Tree<K, V> {
     {
         let mut node = &*self.root;
         loop {
+            step();
             match node {
                 Node::Leaf(entries) => {
                     let at = entries.binary_search_by(|(known, _)| known.borrow().cmp(key)).ok()?;
@@ -189,6 +190,19 @@ impl<K: Ord + Clone, V: Clone> Tree<K, V> {
     }
 }
 
+/// Counts what is looked at, for the test that guards it.
+#[inline]
+fn step() {
+    #[cfg(test)]
+    STEPS.with(|steps| steps.set(steps.get() + 1));
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Nodes and entries that this thread has looked at.
+    pub(crate) static STEPS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
 /// The child in which the key is, if it is anywhere.
 fn child_of<K: Borrow<Q>, Q: Ord + ?Sized, N>(children: &[(K, N)], key: &Q) -> usize {
     let rest = children.get(1..).unwrap_or_default();
@@ -204,6 +218,7 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
     }
 
     fn insert(&mut self, key: K, value: V) -> (Option<V>, Split<K, V>) {
+        step();
         match self {
             Node::Leaf(entries) => {
                 let at = match entries.binary_search_by(|(known, _)| known.cmp(&key)) {
@@ -239,6 +254,7 @@ impl<K: Ord + Clone, V: Clone> Node<K, V> {
     where
         K: Borrow<Q>,
     {
+        step();
         match self {
             Node::Leaf(entries) => {
                 let at = entries.binary_search_by(|(known, _)| known.borrow().cmp(key)).ok()?;
@@ -300,6 +316,7 @@ impl<'a, K, V> Iterator for Iter<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            step();
             let (node, at) = self.stack.last_mut()?;
             match node {
                 Node::Leaf(entries) => match entries.get(*at) {
@@ -334,6 +351,7 @@ impl<'a, K: Ord + Clone, V: Clone> Iterator for Newest<'a, K, V> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
+            step();
             let (node, left) = self.stack.last_mut()?;
             if *left == 0 {
                 self.stack.pop();

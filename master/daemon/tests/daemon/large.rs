@@ -81,19 +81,33 @@ async fn parts_that_their_leader_left_behind_are_swept_away_by_the_next_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_table_that_no_message_holds_is_exported_and_dumped_whole() {
+async fn a_file_and_an_answer_larger_than_a_message_arrive_whole_and_a_reader_that_leaves_ends_the_work() {
     let cluster = Cluster::start(1).await;
-    let client = cluster.admin();
+    let admin = cluster.admin();
     for name in ["a", "b"] {
-        assert_eq!(client.finish(large(name)).await.unwrap().status, 0);
+        assert_eq!(admin.finish(large(name)).await.unwrap().status, 0);
     }
+    let shown = admin.ok("tabdump nodelist").await;
+    assert!(shown.len() > wire::frame::MAX_FRAME, "{} bytes", shown.len());
+    assert_eq!(shown.lines().count(), 2 * NODES + 1);
+    let said = admin.run("tabdump -f all.csv nodelist").await;
+    assert_eq!(said.files["all.csv"], shown.as_bytes());
     for (command, file) in
-        [("margay export out", "out/nodelist.csv"), ("dumpxCATdb -p dumped", "dumped/nodelist.csv")]
+        [("margay export there", "there/nodelist.csv"), ("dumpxCATdb -p dumped", "dumped/nodelist.csv")]
     {
-        let said = client.finish(call(command)).await.unwrap();
+        let said = admin.run(command).await;
         assert_eq!(said.status, 0, "{command}: {}", said.err);
-        let text = String::from_utf8(said.files[file].clone()).unwrap();
-        assert!(text.len() > wire::frame::MAX_FRAME, "{} bytes fit into one message", text.len());
-        assert_eq!(text.lines().count(), 1 + 2 * NODES, "{command}");
+        assert_eq!(
+            said.files[file].iter().filter(|byte| **byte == b'\n').count(),
+            2 * NODES + 1,
+            "{command}"
+        );
     }
+    // One that stops reading holds nobody up, and its request does not stay.
+    let request = wire::client::Request::Run(call("tabdump nodelist").run);
+    let exchange = admin.open(0, &request).await.unwrap();
+    assert_eq!(admin.ok("nodels a0001").await, "a0001\n");
+    admin.ok("nodech a0001 nodehm.mgt=ipmi").await;
+    drop(exchange);
+    assert_eq!(admin.ok("nodels a0001 nodehm.mgt").await, "a0001: ipmi\n");
 }
