@@ -4,10 +4,12 @@
 //! long, what has left the group is ended as well.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, Weak, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
@@ -18,8 +20,10 @@ const PRINTED: usize = 16 * 1024 * 1024;
 const KEPT: usize = 2048;
 /// How long the dead may take to be gone.
 const DYING: Duration = Duration::from_secs(5);
-/// How long what was printed is waited for after the end.
+/// How long the end of what is printed is waited for when somebody else keeps the pipes open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long what lies in the pipes may take to be read.
+const READING: Duration = Duration::from_secs(10);
 /// Rounds in which what escaped is looked for.
 const ROUNDS: usize = 100;
 
@@ -58,12 +62,15 @@ pub fn call(mut command: Command, input: &[u8], deadline: Duration, keep: usize)
     };
     let printed = Arc::new(Mutex::new(Vec::new()));
     let (closed, at_end) = mpsc::channel();
-    if let Some(out) = child.stdout.take() {
-        listen(out, &printed, keep, closed.clone());
+    let mut pipes = Vec::new();
+    let out = child.stdout.take().map(OwnedFd::from);
+    for pipe in out.into_iter().chain(child.stderr.take().map(OwnedFd::from)) {
+        let pipe = Arc::new(File::from(pipe));
+        // The reader alone keeps it open: a flood ends when nobody reads it any more.
+        pipes.push(Arc::downgrade(&pipe));
+        listen(pipe, &printed, keep, closed.clone());
     }
-    if let Some(err) = child.stderr.take() {
-        listen(err, &printed, keep, closed);
-    }
+    drop(closed);
     if let Some(mut stdin) = child.stdin.take() {
         let input = input.to_vec();
         // A handler that does not read its input is none the worse for it.
@@ -86,9 +93,7 @@ pub fn call(mut command: Command, input: &[u8], deadline: Duration, keep: usize)
         Err(error) => return failed(format!("{name}: {error}")),
     };
     reap();
-    // What it left behind on purpose may keep the pipes open; its own words are in them by now.
-    let last = Instant::now() + LAST_WORDS;
-    while at_end.recv_timeout(last.saturating_duration_since(Instant::now())).is_ok() {}
+    hear_out(&at_end, &pipes);
     let printed = printed.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let text = String::from_utf8_lossy(&printed);
     let text = text.trim().lines().next_back().map_or_else(String::new, |line| format!(": {line}"));
@@ -102,19 +107,29 @@ pub fn call(mut command: Command, input: &[u8], deadline: Duration, keep: usize)
     Ended { printed, code: status.code().filter(|_| in_time), fault }
 }
 
+/// Waits until both pipes are closed, or hold nothing more: what the program left behind on purpose may keep them
+/// open, and its own words are in them by now.
+fn hear_out(at_end: &mpsc::Receiver<()>, pipes: &[Weak<File>]) {
+    let begin = Instant::now();
+    let mut patience = LAST_WORDS;
+    while at_end.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
+        let holds = |pipe: Arc<File>| rustix::io::ioctl_fionread(&*pipe).is_ok_and(|count| count > 0);
+        let unread = pipes.iter().filter_map(Weak::upgrade).any(holds);
+        if !unread || begin.elapsed() > READING {
+            return;
+        }
+        patience = Duration::from_millis(20);
+    }
+}
+
 /// Reads what is printed to its end or its bound, and keeps the last of it. Drops `closed` then.
-fn listen(
-    mut pipe: impl Read + Send + 'static,
-    kept: &Arc<Mutex<Vec<u8>>>,
-    keep: usize,
-    closed: mpsc::Sender<()>,
-) {
+fn listen(pipe: Arc<File>, kept: &Arc<Mutex<Vec<u8>>>, keep: usize, closed: mpsc::Sender<()>) {
     let kept = kept.clone();
     std::thread::spawn(move || {
         let _closed = closed;
         let mut buffer = vec![0; 64 * 1024];
         let mut left = PRINTED;
-        while let Ok(count) = pipe.read(&mut buffer)
+        while let Ok(count) = (&*pipe).read(&mut buffer)
             && count > 0
             && left > 0
         {
