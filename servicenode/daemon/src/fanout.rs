@@ -15,6 +15,7 @@ use tracing::{debug, info};
 use wire::op::{Event, Fault, NodeEvent, NodeOp};
 use wire::rack::{FanOut, FanOutEvent, FanOutInput, ToRack};
 
+use crate::echo::Echo;
 use crate::{Core, nodeop};
 
 /// A stream that brings no order by then is dropped.
@@ -96,6 +97,8 @@ pub struct Turn {
     pub input: Arc<Input>,
     /// Where output goes.
     pub events: mpsc::Sender<NodeEvent>,
+    /// Asks machines whether they are there.
+    pub echo: Arc<Echo>,
 }
 
 impl Turn {
@@ -146,6 +149,7 @@ async fn run(
     let queue = Arc::new(Mutex::new(nodes.into_iter().collect::<VecDeque<_>>()));
     let (cancel, cancelled) = watch::channel(false);
     let (events, mut happened) = mpsc::channel(QUEUE);
+    let echo = Arc::new(Echo::default());
     for _ in 0..window {
         let worker = Worker {
             core: core.clone(),
@@ -155,10 +159,11 @@ async fn run(
             cancel: cancelled.clone(),
             input: input.clone(),
             events: events.clone(),
+            echo: echo.clone(),
         };
         core.drain.spawn("fan-out worker", worker.work());
     }
-    drop((events, cancelled));
+    drop((events, cancelled, echo));
     let mut listening = true;
     loop {
         tokio::select! {
@@ -199,6 +204,7 @@ struct Worker {
     cancel: watch::Receiver<bool>,
     input: Arc<Input>,
     events: mpsc::Sender<NodeEvent>,
+    echo: Arc<Echo>,
 }
 
 impl Worker {
@@ -213,6 +219,7 @@ impl Worker {
                 cancel: self.cancel.clone(),
                 input: self.input.clone(),
                 events: self.events.clone(),
+                echo: self.echo.clone(),
             };
             let event = self.end(&turn).await;
             if self.events.send(NodeEvent { node: turn.node, event }).await.is_err() {

@@ -11,6 +11,7 @@ pub mod config;
 mod counters;
 pub mod dhcp_sock;
 mod downlink;
+mod echo;
 mod enrol;
 mod fanout;
 pub mod http;

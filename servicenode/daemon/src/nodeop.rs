@@ -14,13 +14,14 @@ use wire::op::{
 use wire::view::NodeView;
 
 use crate::Core;
+use crate::echo::Echo;
 use crate::fanout::Turn;
 
 /// A BMC is not given longer than this, whatever the caller's patience.
 const BMC_LIMIT: Duration = Duration::from_secs(120);
 /// A cancelled command gets this long to tell its last words.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// A node without an agent is knocked at for so long.
+/// A node without an agent is knocked at, and asked for an echo, for so long.
 const KNOCK: Duration = Duration::from_secs(2);
 /// Where a running system answers without an agent.
 const SSH: u16 = 22;
@@ -28,6 +29,8 @@ const SSH: u16 = 22;
 const ELSE: [(&str, u16); 2] = [("pbs", 15002), ("xend", 8002)];
 /// Applications that are asked for at one node.
 const MAX_APPS: usize = 32;
+/// Of these, so many are knocked at together: all of them within half a minute.
+const APPS_AT_ONCE: usize = 4;
 /// Standard input goes to the agent in pieces of at most this.
 const PIECE: usize = 64 * 1024;
 
@@ -40,7 +43,7 @@ pub async fn run(core: &Core, op: &NodeOp, turn: &Turn) -> Event {
     let done = match op {
         NodeOp::Exec(exec) => return exec_on(core, exec, turn).await,
         NodeOp::Adapters => adapters(core, turn).await,
-        NodeOp::NodeStat => Ok(NodeReply::Text(node_stat(core, view).await)),
+        NodeOp::NodeStat => Ok(NodeReply::Text(node_stat(core, view, turn).await)),
         NodeOp::NodeLife(question) => Ok(NodeReply::Text(life(core, view, question, turn).await)),
         NodeOp::BootGenesis => boot_genesis(core, view, turn).await,
         NodeOp::PowerStat
@@ -210,7 +213,7 @@ async fn feed(sender: &mut Sender, exec: &Exec, turn: &Turn) {
 }
 
 /// What nodestat says: the agent's word, else what a knock at the door tells.
-async fn node_stat(core: &Core, view: &NodeView) -> String {
+async fn node_stat(core: &Core, view: &NodeView, turn: &Turn) -> String {
     if let Some(agent) = core.agents.find(&view.name) {
         let usual = if agent.phase == Phase::System { "booted" } else { "discovered" };
         // A look at nodes by their addresses may have written what it saw; the agent is here.
@@ -218,23 +221,41 @@ async fn node_stat(core: &Core, view: &NodeView) -> String {
         return if said { view.status.clone() } else { usual.to_owned() };
     }
     let Ok(address) = view.ip.parse::<IpAddr>() else { return "noping".to_owned() };
-    match knock(address, SSH).await {
-        Door::Open => "sshd".to_owned(),
-        Door::Away => "noping".to_owned(),
-        Door::Closed => {
-            for (name, port) in ELSE {
-                if knock(address, port).await == Door::Open {
-                    return name.to_owned();
-                }
-            }
-            "ping".to_owned()
+    seen(address, SSH, &turn.echo).await.to_owned()
+}
+
+/// What can be seen of a machine from outside. One that drops what comes to its ports may answer echo.
+async fn seen(address: IpAddr, ssh: u16, echo: &Echo) -> &'static str {
+    let (knock_at, asked) = (knock(address, ssh), echo.answers(address, KNOCK));
+    tokio::pin!(knock_at, asked);
+    let mut answered = None;
+    let door = loop {
+        tokio::select! {
+            biased;
+            door = &mut knock_at => break door,
+            yes = &mut asked, if answered.is_none() => answered = Some(yes),
         }
+    };
+    let there = match (door, answered) {
+        (Door::Open, _) => return "sshd",
+        (Door::Closed, _) => true,
+        (Door::Away, Some(answered)) => answered,
+        (Door::Away, None) => asked.await,
+    };
+    if !there {
+        return "noping";
+    }
+    let [(first, one), (second, two)] = ELSE;
+    match tokio::join!(knock(address, one), knock(address, two)) {
+        (Door::Open, _) => first,
+        (_, Door::Open) => second,
+        _ => "ping",
     }
 }
 
 /// What nodestat says with the power of a silent node, or the applications of one that answers.
 async fn life(core: &Core, view: &NodeView, question: &LifeQuestion, turn: &Turn) -> String {
-    let mut text = node_stat(core, view).await;
+    let mut text = node_stat(core, view, turn).await;
     if text == "noping" {
         if question.power {
             let power = match at_bmc(core, view, &NodeOp::PowerStat, turn).await {
@@ -249,10 +270,15 @@ async fn life(core: &Core, view: &NodeView, question: &LifeQuestion, turn: &Turn
     }
     let Ok(address) = view.ip.parse::<IpAddr>() else { return text };
     let wanted = |app: &&App| app.nodes.is_empty() || app.nodes.contains(&view.name);
-    for app in question.apps.iter().filter(wanted).take(MAX_APPS) {
-        if knock(address, app.port).await == Door::Open && app.name != text {
-            text.push(',');
-            text.push_str(&app.name);
+    let apps: Vec<&App> = question.apps.iter().filter(wanted).take(MAX_APPS).collect();
+    // A machine that drops what comes to its ports lets each knock last its full time.
+    for some in apps.chunks(APPS_AT_ONCE) {
+        let knocks: Vec<_> = some.iter().map(|app| tokio::spawn(knock(address, app.port))).collect();
+        for (app, knock) in some.iter().zip(knocks) {
+            if matches!(knock.await, Ok(Door::Open)) && app.name != text {
+                text.push(',');
+                text.push_str(&app.name);
+            }
         }
     }
     text

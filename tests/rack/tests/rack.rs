@@ -9,7 +9,7 @@ use link::{Endpoint, Role, pki};
 use rack::{Crowd, PATIENCE, Rack, Running, eventually, finals, node_credentials, order};
 use wire::agent::{AgentHello, EnrolAnswer, EnrolHello, FromAgent, Phase, Report};
 use wire::hardware::Adapter;
-use wire::op::{Event, Exec, Fault, NodeOp, NodeReply, Stream};
+use wire::op::{App, Event, Exec, Fault, LifeQuestion, NodeOp, NodeReply, Stream};
 use wire::rack::{FanOutEvent, FanOutInput};
 use wire::view::{AccountConfig, StartCommand};
 
@@ -489,4 +489,71 @@ async fn two_hundred_agents_run_a_command() {
     let asked = rack.fan_out(NodeOp::Adapters, &names[..3], PATIENCE).await.unwrap();
     assert!(finals(&asked).iter().all(|(_, event)| matches!(event, Event::Reply(NodeReply::Adapters(_)))));
     crowd.part().await.unwrap();
+}
+
+/// Names the child of the next test.
+const IN_NAMESPACE: &str = "RACK_TEST_ECHO";
+
+#[test]
+fn a_node_that_answers_echo_with_its_ports_filtered_is_there_and_one_that_answers_nothing_is_not() {
+    // What is sent to 192.0.2.0/24 comes back to a machine that has no such address: it is dropped without a word.
+    let prepare = "ip link set lo up && ip route add 192.0.2.0/24 dev lo && \
+                   echo 0 0 > /proc/sys/net/ipv4/ping_group_range && \
+                   exec \"$0\" --exact child_that_looks_at_nodes_in_its_own_network --nocapture";
+    let child = std::process::Command::new("unshare")
+        .args(["--user", "--map-root-user", "--net", "sh", "-c", prepare])
+        .arg(std::env::current_exe().unwrap())
+        .env(IN_NAMESPACE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{text}\n{}", String::from_utf8_lossy(&child.stdout));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn child_that_looks_at_nodes_in_its_own_network() {
+    if std::env::var_os(IN_NAMESPACE).is_none() {
+        return;
+    }
+    let filtered: std::net::SocketAddr = "127.0.0.2:22".parse().unwrap();
+    let _full = std::net::TcpListener::bind(filtered).unwrap();
+    // A queue that nobody empties: when it is full, the kernel drops what else comes to the port.
+    let limit = Duration::from_millis(200);
+    let held: Vec<_> = std::iter::from_fn(|| std::net::TcpStream::connect_timeout(&filtered, limit).ok())
+        .take(5_000)
+        .collect();
+    assert!(held.len() < 5_000);
+    let _ssh = std::net::TcpListener::bind("127.0.0.4:22").unwrap();
+    let app = std::net::TcpListener::bind("127.0.0.2:0").unwrap();
+
+    let rack = Rack::start().await.unwrap();
+    let silent: Vec<String> = (1..=100).map(|n| format!("s{n}")).collect();
+    for (n, name) in silent.iter().enumerate() {
+        rack.master.node(name, |node| node.ip = format!("192.0.2.{}", n + 1));
+    }
+    let known = [("filtered", "127.0.0.2"), ("closed", "127.0.0.3"), ("nowhere", ""), ("open", "127.0.0.4")];
+    for (name, ip) in known {
+        rack.master.node(name, |node| node.ip = ip.to_owned());
+    }
+    let said = |word: &str| Event::Reply(NodeReply::Text(word.to_owned()));
+    let begun = Instant::now();
+    // Until the service node knows the last of them.
+    while finals(&rack.fan_out(NodeOp::NodeStat, &["open"], PATIENCE).await.unwrap())[0].1 != said("sshd") {
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    let mut names: Vec<&str> = silent.iter().map(String::as_str).collect();
+    names.extend(known.map(|(name, _)| name));
+    let app = App { name: "db".to_owned(), port: app.local_addr().unwrap().port(), nodes: Vec::new() };
+    let question = LifeQuestion { power: false, apps: vec![app] };
+    let begun = Instant::now();
+    let events = rack.fan_out(NodeOp::NodeLife(question), &names, PATIENCE).await.unwrap();
+    let took = begun.elapsed();
+    let mut found: std::collections::BTreeMap<_, _> = finals(&events).into_iter().collect();
+    for (name, word) in [("filtered", "ping,db"), ("closed", "ping"), ("nowhere", "noping"), ("open", "sshd")]
+    {
+        assert_eq!(found.remove(name), Some(said(word)), "{name}");
+    }
+    assert_eq!(found.len(), 100);
+    assert!(found.values().all(|event| *event == said("noping")), "{found:?}");
+    assert!(took < Duration::from_secs(20), "one after the other: {took:?}");
 }
