@@ -1,7 +1,7 @@
 //! `margay compact`: forget the past before its time.
 
 use crate::args::flag;
-use crate::notice::Registration;
+use crate::notice::needed;
 use crate::operate::read;
 use crate::plan::{Ctx, Plan};
 use crate::registry::{Command, Range};
@@ -27,12 +27,7 @@ fn compact(ctx: &Ctx<'_>) -> Result<Plan, Plan> {
     let [text] = given.rest.as_slice() else { return Err(Plan::usage(COMMAND.usage, 1)) };
     // The newest change is always kept.
     let upto = ctx.revision(text)?.min(ctx.state.revision().saturating_sub(1));
-    let waits = |file: &str, at: u64| {
-        let newest = Registration::find(ctx.state, file).map_or(0, |found| found.newest(ctx.state));
-        at <= upto && newest >= at
-    };
-    let mut cursors = ctx.state.cursors().iter();
-    match cursors.find(|(file, cursor)| waits(file, cursor.at.revision)) {
+    match needed(ctx.state).filter(|(_, at)| *at <= upto) {
         Some((file, _)) if !given.has("force") => Err(Plan::error(
             ctx,
             &format!(

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 use state::history::{Revision, merge};
-use state::notify::{Place, TABLE};
+use state::notify::{Cursor, Place, Step, TABLE, What};
 use state::{PastRow, State, TableDef, schema};
 
 /// Rows in one call; more make several calls.
@@ -117,6 +117,31 @@ impl Registration {
     pub fn watches(&self, table: &str) -> bool {
         self.tables.iter().any(|name| name == table)
     }
+}
+
+/// The handler that is behind most of those that have not been told everything, and the revision at which it stands.
+#[must_use]
+pub fn needed(state: &State) -> Option<(&str, u64)> {
+    let stands = state.cursors().iter().map(|(file, cursor)| (file.as_str(), cursor.at.revision));
+    let behind = |(file, at): &(&str, u64)| {
+        Registration::find(state, file).is_some_and(|found| found.newest(state) >= *at)
+    };
+    stands.filter(behind).min_by_key(|(_, at)| *at)
+}
+
+/// The steps of handlers that want nothing up to a revision to the place behind it: were it forgotten first, they would
+/// seem to have missed it.
+#[must_use]
+pub fn passes(state: &State, upto: u64) -> Vec<Step> {
+    let at = Place::first(upto + 1);
+    let done = |file: &str, cursor: &Cursor| {
+        let newest = Registration::find(state, file).map_or(0, |found| found.newest(state));
+        cursor.open.is_none() && cursor.at < at && newest < cursor.at.revision
+    };
+    let cursors = state.cursors().iter().filter(|(file, cursor)| done(file, cursor));
+    cursors
+        .map(|(file, cursor)| Step { file: file.clone(), since: cursor.since, at, what: What::Pass })
+        .collect()
 }
 
 /// What a registered name is.

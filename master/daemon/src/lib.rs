@@ -26,6 +26,7 @@ pub mod pki;
 pub mod planning;
 pub mod racks;
 pub mod request;
+pub mod retention;
 pub mod spool;
 pub mod stages;
 pub mod status;
@@ -128,6 +129,7 @@ impl Master {
         drain.spawn("stages", stages::sweep(core.clone()));
         drain.spawn("notification", notify::run(core.clone()));
         drain.spawn("monitoring", monitor::run(core.clone()));
+        drain.spawn("retention", retention::run(core.clone()));
         drain.spawn("front", front::serve(core.clone()));
         Ok(Self { core, address })
     }

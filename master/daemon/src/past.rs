@@ -2,11 +2,12 @@
 //!
 //! The state lock is held only to share tables; reading and rewinding go on beside the cluster's work.
 
+use commands::notice;
 use commands::when::When;
 use state::history::{Query, Reading, Revision, Rewind};
-use state::{Past, State, history_key};
+use state::{Entry, Past, State, history_key};
 
-use crate::core::Core;
+use crate::core::{Core, Trouble};
 
 /// An applied revision reaches the store a moment after the state; it is looked for so often.
 const TRIES: usize = 8;
@@ -139,6 +140,27 @@ pub async fn forward(core: &Core, from: u64, to: u64) -> Result<Forward, String>
         Ok(read)
     })
     .await
+}
+
+/// Forgets the past up to a revision, in entries that each take a moment; gives the oldest revision that is left.
+///
+/// # Errors
+/// [`Trouble`].
+pub async fn forget(core: &Core, upto: u64) -> Result<u64, Trouble> {
+    let passes = core.read(|state| notice::passes(state, upto));
+    if !passes.is_empty() {
+        core.propose(&Entry::Notify(passes)).await?;
+    }
+    loop {
+        let oldest = core.read(State::oldest);
+        if oldest >= upto {
+            return Ok(oldest);
+        }
+        core.propose(&Entry::Compact(upto)).await?;
+        if core.read(State::oldest) == oldest {
+            return Ok(oldest);
+        }
+    }
 }
 
 /// Pieces of the revisions from one to another, both included.

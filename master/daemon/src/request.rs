@@ -12,7 +12,7 @@ use commands::touch::Touched;
 use commands::{Change, Command, Edited, Need, Output, Plan, Record, Sheet};
 use link::Exchange;
 use state::policy::{self, Rules};
-use state::{Entry, RowChange, State};
+use state::{RowChange, State};
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 use wire::client::{Answer, Format, Input, Request, Rows, Run, Wanted};
@@ -397,21 +397,16 @@ impl Task {
         Ok(Ok(()))
     }
 
-    /// Forgets the past up to a revision, in entries that each take a moment.
+    /// Forgets the past up to a revision.
     async fn compact(&self, upto: u64, talk: &mut Talk) -> Result<u8, End> {
-        loop {
-            let oldest = self.core.read(State::oldest);
-            if oldest >= upto {
+        match past::forget(&self.core, upto).await {
+            Ok(oldest) if oldest >= upto => {
                 let mut output = Output::new();
                 output.line(&format!("the oldest revision that can be looked at is {oldest}"));
-                return self.answer(&output, talk).await;
+                self.answer(&output, talk).await
             }
-            if let Err(trouble) = self.core.propose(&Entry::Compact(upto)).await {
-                return self.trouble(trouble, talk).await;
-            }
-            if self.core.read(State::oldest) == oldest {
-                return self.fail(talk, &format!("revisions beyond {oldest} are still needed")).await;
-            }
+            Ok(oldest) => self.fail(talk, &format!("revisions beyond {oldest} are still needed")).await,
+            Err(trouble) => self.trouble(trouble, talk).await,
         }
     }
 

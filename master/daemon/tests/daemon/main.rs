@@ -16,4 +16,5 @@ mod policy;
 mod process;
 mod quorum;
 mod rack;
+mod retention;
 mod watch;
